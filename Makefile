@@ -1,0 +1,61 @@
+# Lavva's front door. The build itself is Meson's (meson.build); this file only names the jobs.
+#   make            build build/lavva                make run     build, serve, publish, watch
+#   make test       everything that proves it        make bench   us and our peers, side by side
+#   make fuzz       fuzz each parser for longer      make soak    kill -9 rounds and disk faults
+#   make tidy       the rules of CONTRIBUTING.md     make format  apply clang-format
+#   make deps       install what is missing          make install install into PREFIX
+SHELL := /bin/bash
+BUILD ?= build
+PREFIX ?= /usr/local
+DESTDIR ?=
+PYTHON ?= /usr/bin/python3
+export PYTHON
+
+.PHONY: all deps run test unit bench fuzz soak tidy format install clean help
+all: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) lavva
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+deps:
+	@scripts/deps.sh build
+
+$(BUILD)/build.ninja: meson.build
+	@command -v meson >/dev/null || { echo "meson is missing: run 'make deps' first" >&2; exit 69; }
+	meson setup $(BUILD) --buildtype=release --prefix=$(PREFIX) >/dev/null
+
+run: deps
+	@$(MAKE) --no-print-directory all
+	@exec scripts/run.sh $(BUILD)/lavva
+
+test:
+	@scripts/deps.sh test
+	@exec scripts/test.sh
+
+unit: all
+	@meson test -C $(BUILD) --print-errorlogs
+
+bench:
+	@scripts/deps.sh bench
+	@exec bench/run
+
+fuzz:
+	@scripts/deps.sh test
+	@exec scripts/fuzz.sh long
+
+soak:
+	@scripts/deps.sh test
+	@exec scripts/soak.sh
+
+tidy:
+	@$(PYTHON) scripts/tidy.py
+
+format:
+	@git ls-files '*.c' '*.h' | xargs -r clang-format -i
+
+install: all
+	DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
+
+clean:
+	rm -rf build build-*

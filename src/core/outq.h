@@ -1,0 +1,48 @@
+/* outq.h: what one connection still has to send, as ranges of bytes; no I/O.
+ *
+ * Bytes arrive in two ways: copied into private space (acks, small packets that differ per
+ * subscriber), or by reference into a block that many connections share (a fanned-out message).
+ * Neighbouring ranges of the same memory merge, so that sixteen messages encoded one behind the
+ * other cost a subscriber one entry and one iovec.
+ *
+ *   entry: ptr, len, block ref or private chunk, n_msgs (messages that end in it), read_at
+ *
+ * An empty queue owns nothing but its own 32 bytes. The ledger's "delivered" for QoS 0 is a message
+ * handed whole to the kernel: lv_outq_consume reports the messages of entries that went out whole,
+ * and lv_outq_unsent what a closing connection still owed. */
+#ifndef LV_CORE_OUTQ_H
+#define LV_CORE_OUTQ_H
+#include "core/block.h"
+#include <sys/uio.h>
+
+typedef struct lv_outq {
+  struct lv_outq_seg *head, *tail; /* segments of entries, from a thread-local pool */
+  uint32_t bytes;                  /* not yet consumed */
+  uint32_t head_sent;              /* bytes of the head entry already consumed */
+  uint32_t msgs;                   /* counted messages not yet consumed */
+} lv_outq;
+
+/* Called for entries that leave: `n` messages whose last byte was read at `read_at`.
+ * n is never 0. */
+typedef void lv_outq_sent_fn(void *arg, uint32_t n, lv_mono read_at);
+
+void lv_outq_init(lv_outq *q);
+/* Frees all entries. @thread loop */
+void lv_outq_done(lv_outq *q);
+/* Private space for n contiguous bytes (n <= 16 KiB), to be filled at once; counts `msgs` messages
+ * stamped read_at (both 0 for control packets). Never NULL. @thread loop */
+uint8_t *lv_outq_put(lv_outq *q, uint32_t n, uint32_t msgs, lv_mono read_at);
+/* n bytes at p inside block `b`, by reference. @thread loop */
+void lv_outq_ref(lv_outq *q, lv_block *b, const uint8_t *p, uint32_t n, uint32_t msgs,
+                 lv_mono read_at);
+/* Fills up to max iovecs with what is to be sent first; returns how many. @thread loop */
+int lv_outq_iov(const lv_outq *q, struct iovec *iov, int max);
+/* Removes n bytes that the kernel took. An entry's messages count as sent when its last byte went.
+ * @thread loop */
+void lv_outq_consume(lv_outq *q, uint32_t n, lv_outq_sent_fn *fn, void *arg);
+/* Messages that are still owed when the connection ends: those not handed whole to the kernel.
+ * `whole` tells how many messages end within the first n bytes at p (an entry that was cut in the
+ * middle needs it; for MQTT a walk over packet lengths). @thread loop */
+uint32_t lv_outq_unsent(const lv_outq *q, uint32_t (*whole)(const uint8_t *p, uint32_t n));
+
+#endif
