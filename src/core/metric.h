@@ -10,7 +10,9 @@
 #ifndef LV_CORE_METRIC_H
 #define LV_CORE_METRIC_H
 #include "core/hist.h"
+#include "core/time.h"
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define LV_COUNTERS(X)                                                                             \
