@@ -1,0 +1,165 @@
+/* broker.h: the contract between Lavva and a cluster, whatever its type.
+ *
+ * A cluster keeps channels: named, ordered, durable streams of records (core/rec.h). One vtable of
+ * a dozen functions, plus flags that say what a type can do. broker/conformance runs one suite
+ * against every implementation.
+ *
+ * What every implementation guarantees
+ *  1. `done` of a batch runs exactly once, on the batch's loop, never inside publish, and in the
+ *     order in which that loop published to that log. err 0 means every record of the batch is as
+ *     safe as its channel's durability says; an error means that none was acknowledged (some may
+ *     still become visible after a failure whose outcome is unknown: LV_E_IO).
+ *  2. Records of one loop to one channel keep the order in which they were published.
+ *  3. Nothing reaches a feed or a read before it is as safe as its channel asks. Visible records
+ * are never taken back; an (epoch, offset) that was seen never names another message.
+ *  4. Every loop that is attached gets every visible batch of a log in one and the same order, lsn
+ *     ascending, without gap or repeat from the moment of attaching.
+ *  5. publish never blocks on the cluster: it queues, bounded by the caller watching `queued`.
+ *
+ * Positions: a record's place is (log, lsn); lsn grows within a log. A customer sees EPOCH-OFFSET.
+ */
+#ifndef LV_BROKER_BROKER_H
+#define LV_BROKER_BROKER_H
+#include "broker/chan.h"
+#include "core/loop.h"
+
+enum lv_broker_cap {
+  LV_CAP_REPLAY = 1,          /* read from an old position */
+  LV_CAP_POSITION = 2,        /* records carry offsets */
+  LV_CAP_POSITION_ON_ACK = 4, /* known when `done` runs */
+  LV_CAP_REPLICATION = 8,
+  LV_CAP_DEDUPLICATION = 16,
+  LV_CAP_LAST_PER_KEY = 32,
+  LV_CAP_COUNT_RETENTION = 64,
+  LV_CAP_STATE = 128, /* keyed state rides the same commit */
+};
+
+typedef struct lv_broker lv_broker;
+
+/* A point in each of the cluster's logs: everything with lsn < pos.lsn[log] is behind it. */
+typedef struct lv_pos {
+  uint64_t lsn[LV_DURABILITY_COUNT];
+} lv_pos;
+
+/* The live feed: called on the attached loop for each visible batch. The records stay valid while
+ * the callee holds a reference to batch->block (or to the batch). @thread loop */
+typedef void lv_feed_fn(lv_loop *loop, lv_batch *batch, void *arg);
+
+/* A bounded read of one log in lsn order, completed by mail. */
+typedef struct lv_read {
+  lv_mail mail;
+  lv_loop *loop;
+  uint8_t log;
+  uint64_t from;         /* first lsn wanted */
+  uint64_t until;        /* exclusive; UINT64_MAX: up to what is visible now */
+  lv_chan *const *chans; /* only these (sorted by id; borrowed until done); NULL: every channel */
+  uint32_t n_chans;
+  uint32_t max_count, max_bytes; /* stops after either; at least one record is returned if any */
+  void (*done)(struct lv_read *read); /* @thread loop: exactly once */
+  void *arg;
+  /* results */
+  int err;
+  uint64_t next;           /* continue here; everything before it has been looked at */
+  uint64_t visible;        /* the log's visible end when the read finished */
+  uint64_t missing_before; /* records with lsn below this were wanted but are no longer retained;
+                              0: none */
+  const lv_rec **recs;     /* n records, valid until lv_broker_read_free */
+  uint32_t n;
+  void *priv;
+} lv_read;
+
+/* A read of named records (a session's inflight after a restart), completed by mail; recs[i] is
+ * NULL where lsns[i] is no longer retained. */
+typedef struct lv_fetch {
+  lv_mail mail;
+  lv_loop *loop;
+  uint8_t log;
+  const uint64_t *lsns; /* ascending; borrowed until done */
+  uint32_t n;
+  void (*done)(struct lv_fetch *fetch);
+  void *arg;
+  int err;
+  const lv_rec **recs;
+  void *priv;
+} lv_fetch;
+
+typedef struct lv_broker_desc {
+  const char *type;
+  uint32_t caps;
+  bool healthy;
+  char detail[160]; /* what is wrong, when it is not */
+  char epoch[LV_DURABILITY_COUNT][24];
+  uint64_t visible[LV_DURABILITY_COUNT], oldest[LV_DURABILITY_COUNT];
+  uint64_t disk_bytes, tail_bytes;
+  uint32_t channels, segments;
+  uint64_t queued_bytes; /* published, not done */
+} lv_broker_desc;
+
+typedef int lv_state_fn(void *arg, lv_slice key, lv_slice value, const lv_rec *rec);
+
+typedef struct lv_broker_ops {
+  const char *type;
+  uint32_t caps;
+  /* Creates or finds a channel; durable before it returns under disk. LV_E_QUOTA over the limit
+   * given in `max_channels` of the app; LV_E_EXISTS if it exists with another durability. May block
+   * for a commit: rare. @thread any */
+  int (*ensure)(lv_broker *b, const lv_chan_conf *conf, uint32_t app_id, uint32_t max_channels,
+                lv_chan **ret_chan);
+  /* Finds a channel by app and name without creating it; NULL: none. @thread any */
+  lv_chan *(*find)(lv_broker *b, lv_slice app, lv_slice name);
+  /* Channel by the id in a record. @thread any, lock-free */
+  lv_chan *(*chan)(lv_broker *b, uint32_t id);
+  /* Registers a loop for publish and for the feed. The feed starts with the next visible batch;
+   * ret_pos is the point it starts from. @thread loop */
+  int (*attach)(lv_broker *b, lv_loop *loop, lv_feed_fn *fn, void *arg, lv_pos *ret_pos);
+  /* Whether this loop wants the feed at all (no subscriptions: no work). @thread loop */
+  void (*interest)(lv_broker *b, lv_loop *loop, bool on);
+  /* Hands a batch over (the caller keeps its own reference until done). @thread batch->loop */
+  int (*publish)(lv_broker *b, lv_batch *batch);
+  int (*read)(lv_broker *b, lv_read *read);
+  int (*fetch)(lv_broker *b, lv_fetch *fetch);
+  /* Newest visible point of each log. @thread any */
+  lv_pos (*visible)(lv_broker *b);
+  /* Calls fn for each live state record and each live retained message (kind MSG with RETAIN), in
+   * lsn order, at start-up before any publish. @thread main */
+  int (*replay)(lv_broker *b, lv_state_fn *fn, void *arg);
+  int (*describe)(lv_broker *b, lv_broker_desc *ret_desc);
+  /* Commits what was published, closes, frees. Loops must have been stopped or detached.
+   * @thread main */
+  void (*close)(lv_broker *b);
+} lv_broker_ops;
+
+/* Base of every implementation; the first member of its own struct. */
+struct lv_broker {
+  uint32_t magic;
+  const lv_broker_ops *ops;
+};
+
+/* Runs on the thread that makes records visible, inside the critical section that orders the feed,
+ * for every visible batch: where the retained store follows. Set before the first publish. */
+typedef void lv_visible_fn(void *arg, const lv_batch *batch);
+
+typedef struct lv_embedded_conf {
+  const char *dir;             /* data folder; locked for this process */
+  uint64_t segment_bytes;      /* default 64 MiB */
+  uint64_t tail_bytes;         /* recent records kept in memory, per log */
+  uint64_t disk_reserve_bytes; /* publishing stops (LV_E_DISK_FULL) while less is free */
+  uint32_t sync_interval_ms;   /* background fdatasync of the memory log */
+  struct lv_disk *disk;        /* NULL: the real one */
+  lv_visible_fn *visible;
+  void *visible_arg;
+} lv_embedded_conf;
+
+/* Opens (or creates) the embedded broker: recovers both logs, cuts torn tails, starts its threads.
+ * LV_E_LOCKED, LV_E_FORMAT, LV_E_CORRUPT, LV_E_IO with a text in `ret_why` (>= 256 bytes).
+ * @thread main */
+int lv_embedded_open(const lv_embedded_conf *conf, lv_broker **ret_broker, char *ret_why);
+
+/* Frees the results of a finished read or fetch. @thread loop */
+void lv_broker_read_free(lv_read *read);
+void lv_broker_fetch_free(lv_fetch *fetch);
+
+/* Whether (seq of) a live feed can be compared: the lsn behind the last record of a visible batch
+ * is batch->lsn_end; its first record's lsn is lv_batch_first(batch)->lsn. */
+
+#endif

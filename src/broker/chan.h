@@ -1,0 +1,26 @@
+/* chan.h: a channel at run time, shared read-only by all loops.
+ *
+ * Made by a cluster's `ensure`; lives until the cluster closes (channels are few and small; a
+ * deleted one is marked dead and its id is never used again). The fields that change are atomics,
+ * written by the cluster's writer. */
+#ifndef LV_BROKER_CHAN_H
+#define LV_BROKER_CHAN_H
+#include "core/conf.h"
+#include <stdatomic.h>
+
+typedef struct lv_chan {
+  uint32_t magic;
+  uint32_t id;        /* stable within the cluster's data folder; stored in records */
+  uint32_t app_id;    /* small number of the app within the process, stable while it runs */
+  uint8_t durability; /* which log its messages go to */
+  uint8_t content;
+  uint8_t slow;
+  _Atomic uint8_t dead;
+  lv_slice app, name;
+  uint64_t keep_ms, keep_bytes, keep_count; /* changed only by ensure with a new conf */
+  _Atomic uint64_t first_offset;            /* oldest retained */
+  _Atomic uint64_t next_offset;             /* of the next message that becomes visible */
+  struct lv_broker *broker;
+} lv_chan;
+
+#endif

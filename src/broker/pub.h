@@ -1,0 +1,34 @@
+/* pub.h: a loop's side of publishing: records gathered during a turn, one batch a log, submitted at
+ * the end of the turn.
+ *
+ * @thread loop, for everything. */
+#ifndef LV_BROKER_PUB_H
+#define LV_BROKER_PUB_H
+#include "broker/broker.h"
+
+typedef struct lv_pub lv_pub;
+
+/* Called on the loop for each acknowledgement due in a finished batch, in order. err: 0 or why the
+ * message is not safe. rec: the record it belongs to, or NULL. */
+typedef void lv_pub_ack_fn(void *arg, const lv_ack *ack, int err, const lv_rec *rec);
+
+/* Registers a SUBMIT hook on the loop. queue_bytes_max bounds what is submitted and not done. */
+int lv_pub_new(lv_loop *loop, lv_broker *broker, uint64_t queue_bytes_max, lv_pub_ack_fn *fn,
+               void *arg, lv_pub **ret_pub);
+void lv_pub_free(lv_pub *p);
+/* Encodes one message (or state record) for its channel's log into the open batch. read_at: when
+ * its last byte was read. LV_E_TOO_BIG, or LV_E_BUSY while lv_pub_full. */
+int lv_pub_add(lv_pub *p, uint8_t log, const lv_rec_in *in, lv_mono read_at, lv_rec **ret_rec);
+/* Adds an acknowledgement behind everything added to that log so far (also without a record of its
+ * own: then it says that all earlier ones are safe). */
+void lv_pub_ack(lv_pub *p, uint8_t log, lv_ack ack);
+/* True when the bound is reached: stop reading from publishers. `drained` is called once, when it
+ * has fallen to half. */
+bool lv_pub_full(const lv_pub *p);
+void lv_pub_on_drained(lv_pub *p, void (*fn)(void *arg), void *arg);
+/* Submits what is open now (the hook does it each turn). */
+void lv_pub_submit(lv_pub *p);
+/* Bytes submitted or open, not done. */
+uint64_t lv_pub_queued(const lv_pub *p);
+
+#endif

@@ -1,0 +1,145 @@
+/* conf.h: the configuration document as values: immutable, refcounted, swapped whole on a reload.
+ *
+ * One YAML document describes apps, channels, keys, limits, clusters, listeners. A schema table
+ * (conf_schema.c) names each key with its type, default, range and help; the parser, `lavva check`,
+ * `--help`, docs/config.md and the defaults all come from it. Roles hold a reference to the current
+ * document; a reload makes a new one and posts it to the loops. Everything reachable from an
+ * lv_conf lives in its arena.
+ *
+ * @thread any for reading; made on the main thread. */
+#ifndef LV_CORE_CONF_H
+#define LV_CORE_CONF_H
+#include "core/err.h"
+#include "core/slice.h"
+#include <stdatomic.h>
+
+enum lv_durability { LV_DURABILITY_MEMORY, LV_DURABILITY_DISK, LV_DURABILITY_COUNT };
+enum lv_content { LV_CONTENT_AUTO, LV_CONTENT_JSON, LV_CONTENT_TEXT, LV_CONTENT_BINARY };
+enum lv_slow { LV_SLOW_DISCONNECT, LV_SLOW_DROP_OLDEST, LV_SLOW_CONFLATE };
+enum lv_verb { LV_VERB_PUBLISH = 1, LV_VERB_SUBSCRIBE = 2, LV_VERB_ADMIN = 4, LV_VERB_SYS = 8 };
+
+/* What a channel is made with. 0 in a retention limit: no limit. */
+typedef struct lv_chan_conf {
+  lv_slice app, name;
+  uint8_t durability;  /* enum lv_durability */
+  uint8_t content;     /* enum lv_content */
+  uint8_t slow;        /* enum lv_slow, for QoS 0 subscribers over MQTT: drop-oldest by default */
+  uint64_t keep_ms;    /* retention by age */
+  uint64_t keep_bytes; /* by size of the records */
+  uint64_t keep_count; /* by number of messages */
+} lv_chan_conf;
+
+/* A right: patterns are MQTT filters over the original topic. */
+typedef struct lv_right {
+  uint8_t verbs; /* of enum lv_verb */
+  lv_slice pattern;
+} lv_right;
+
+typedef struct lv_key {
+  lv_slice id;              /* as in lv_<id>_<secret> */
+  uint8_t hash[32];         /* SHA-256 of the whole key text */
+  const struct lv_app *app; /* NULL: an administrator's key */
+  const lv_right *rights;
+  uint32_t n_rights;
+  uint8_t verbs; /* LV_VERB_ADMIN, LV_VERB_SYS; those with patterns are in rights */
+} lv_key;
+
+/* Limits; each is checked where it bites, and answered with the reason code of the standard. */
+typedef struct lv_limits {
+  uint32_t connections;       /* of the app (process: of the server) */
+  uint32_t packet_bytes;      /* whole MQTT packet or HTTP body */
+  uint32_t inflight;          /* Receive Maximum that the server grants, and its own window */
+  uint32_t queue_messages;    /* deliveries held in memory for one session */
+  uint32_t queue_bytes;       /* bytes waiting in one connection's send queue */
+  uint32_t subscriptions;     /* of one session */
+  uint32_t filter_levels;     /* levels of a topic or filter */
+  uint32_t topic_aliases;     /* Topic Alias Maximum, each way */
+  uint32_t session_expiry_s;  /* the longest session expiry granted */
+  uint32_t session_bytes;     /* stored state of one session: filters, will, inflight */
+  uint32_t sessions;          /* of the app, offline ones included */
+  uint32_t channels;          /* of the app, auto-created ones included */
+  uint32_t messages_per_s;    /* publishes of one connection; 0: no limit */
+  uint32_t retained_messages; /* of the app */
+  uint64_t retained_bytes;    /* of the app */
+} lv_limits;
+
+typedef struct lv_app {
+  lv_slice name;
+  uint32_t index; /* 0 … n_apps-1 in this document */
+  bool auto_channels;
+  uint8_t session_durability;
+  lv_chan_conf channel_defaults; /* for channels created by a publish */
+  const lv_chan_conf *channels;
+  uint32_t n_channels;
+  const lv_key *keys;
+  uint32_t n_keys;
+  lv_limits limits;
+  const lv_slice *origins; /* Origin allow-list for browsers; n 0: any */
+  uint32_t n_origins;
+} lv_app;
+
+enum lv_proto { LV_PROTO_MQTT, LV_PROTO_MQTTS, LV_PROTO_HTTP, LV_PROTO_HTTPS, LV_PROTO_COUNT };
+typedef struct lv_listen {
+  uint8_t proto;    /* enum lv_proto */
+  lv_slice host;    /* address or name; "" or "*": all interfaces */
+  uint16_t port;    /* 0: the system picks one */
+  bool proxy;       /* PROXY protocol v2 is expected */
+  bool client_cert; /* TLS: a client certificate is required */
+} lv_listen;
+
+typedef struct lv_conf {
+  _Atomic uint32_t refs;
+  struct lv_arena *arena;
+  const char *path; /* NULL: built in */
+  lv_slice data_dir;
+  lv_listen *listens;
+  uint32_t n_listens;
+  uint32_t threads; /* 0: as many as cores */
+  bool anonymous;
+  uint8_t log_level; /* enum lv_log_level */
+  bool log_json;
+  lv_slice tls_cert, tls_key, tls_client_ca; /* PEM file paths */
+  uint32_t
+      keep_alive_max_s; /* Server Keep Alive when a client asks for more or for none; 0: none */
+  uint32_t connect_timeout_ms;  /* from accept to the end of CONNECT or of the request head */
+  uint32_t drain_ms;            /* bound on a graceful shutdown */
+  uint64_t publish_queue_bytes; /* given to the broker and not acknowledged, per loop: then pause */
+  uint64_t segment_bytes, tail_bytes, disk_reserve_bytes; /* embedded log */
+  uint32_t sync_interval_ms; /* background write-out of `memory` channels */
+  lv_limits limits;          /* process-wide */
+  const lv_app *apps;
+  uint32_t n_apps;
+} lv_conf;
+
+/* One finding of a check: where, what was found, what is allowed. */
+typedef struct lv_conf_issue {
+  const char *file;
+  uint32_t line, column;
+  char key[96], found[96], text[256];
+} lv_conf_issue;
+typedef void lv_conf_issue_fn(void *arg, const lv_conf_issue *issue);
+
+/* Parses a document (YAML text). All findings go to `fn`; LV_E_CONFIG when there is any. `path` is
+ * for messages and for resolving relative file names. @thread main */
+int lv_conf_parse(const char *path, lv_slice text, lv_conf_issue_fn *fn, void *arg,
+                  lv_conf **ret_conf);
+/* Reads and parses a file of at most 16 MiB. @thread main */
+int lv_conf_load(const char *path, lv_conf_issue_fn *fn, void *arg, lv_conf **ret_conf);
+lv_conf *lv_conf_ref(lv_conf *c);
+void lv_conf_unref(lv_conf *c);
+/* App by name; NULL: none. @thread any */
+const lv_app *lv_conf_app(const lv_conf *c, lv_slice name);
+/* Declared channel of an app, or NULL. @thread any */
+const lv_chan_conf *lv_conf_channel(const lv_app *app, lv_slice name);
+/* Checks a key's text: form `lv_<id>_<secret>`, known id, SHA-256 compared in constant time.
+ * LV_E_BAD_AUTH otherwise. @thread any */
+int lv_conf_key(const lv_conf *c, lv_slice text, const lv_key **ret_key);
+/* Whether the key may publish to this topic. @thread any */
+bool lv_key_may_publish(const lv_key *key, lv_slice topic);
+/* Whether the filter can match anything the key may read; ret_all: everything it matches may be
+ * read, so that deliveries need no check. @thread any */
+bool lv_key_may_subscribe(const lv_key *key, lv_slice filter, bool *ret_all);
+/* Whether the key may read this topic. @thread any */
+bool lv_key_may_read(const lv_key *key, lv_slice topic);
+
+#endif
