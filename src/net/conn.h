@@ -1,0 +1,125 @@
+/* conn.h: one connection, on one loop for life: bytes in, a send queue out, a deadline, TLS or not.
+ *
+ * A protocol (MQTT, HTTP, later WebSocket) is a vtable. The connection reads into the loop's
+ * scratch and lends the bytes; what the protocol does not consume is kept in a private buffer,
+ * bounded by in_max, until more arrives. What is to be sent is put into conn->outq; everything
+ * queued during a turn leaves in one gathered write in the loop's FLUSH phase. An idle plain
+ * connection owns this struct and nothing else: target <= 320 bytes.
+ *
+ * Back-pressure: lv_conn_pause stops reading (reasons are counted separately); a send queue above
+ * out_max is the protocol's to judge (it sees conn->outq.bytes).
+ *
+ * Closing: lv_conn_close may be called at any time, also inside callbacks; on_close runs exactly
+ * once, later in the same or the next turn, never inside the call; the memory goes after that.
+ *
+ * @thread loop, for everything but what says otherwise. */
+#ifndef LV_NET_CONN_H
+#define LV_NET_CONN_H
+#include "core/conf.h"
+#include "core/loop.h"
+#include "core/outq.h"
+#include <sys/socket.h>
+
+typedef struct lv_conn lv_conn;
+typedef struct ssl_st SSL;
+
+typedef struct lv_conn_ops {
+  const char *name;
+  enum lv_gauge gauge; /* which gauge counts these connections */
+  /* Bytes have arrived: n at p, earlier unconsumed ones included. Returns how many were consumed.
+   * Not called while paused. c->want may be set to the total that makes sense to call again with.
+   */
+  uint32_t (*on_bytes)(lv_conn *c, const uint8_t *p, uint32_t n);
+  /* The send queue fell below a quarter of out_max after having been above it (or drained while the
+   * protocol had set c->want_drain). May be NULL. */
+  void (*on_drain)(lv_conn *c);
+  /* n messages stamped read_at left whole for the kernel (lv_outq_sent_fn). May be NULL. */
+  void (*on_sent)(lv_conn *c, uint32_t n, lv_mono read_at);
+  /* The deadline set with lv_conn_deadline passed. */
+  void (*on_deadline)(lv_conn *c);
+  /* The connection is over: err 0: the peer closed; else why. The send queue still holds what was
+   * not sent (lv_outq_unsent). */
+  void (*on_close)(lv_conn *c, int err);
+  /* The server drains (SIGTERM): finish, say so in the protocol's words, then close. */
+  void (*on_shutdown)(lv_conn *c);
+} lv_conn_ops;
+
+enum lv_pause {
+  LV_PAUSE_BROKER = 1,    /* publish queue full */
+  LV_PAUSE_HANDSHAKE = 2, /* waiting for another part of us (session lookup) */
+  LV_PAUSE_RATE = 4,      /* over the rate limit */
+};
+
+struct lv_conn {
+  uv_poll_t poll; /* first: the uv handle */
+  uint32_t magic;
+  uint32_t gen; /* changes with each connection that uses this memory; for lv_ack */
+  lv_loop *loop;
+  const lv_conn_ops *ops;
+  void *data; /* the protocol's own */
+  struct lv_listener *listener;
+  struct lv_conn *prev, *next; /* all connections of the loop, for shutdown */
+  struct lv_conn *dirty_next;  /* to be flushed this turn */
+  lv_outq outq;
+  uint8_t *in; /* unconsumed bytes, NULL when none */
+  uint32_t in_len, in_cap;
+  uint32_t want;
+  uint32_t in_max; /* bound on unconsumed bytes */
+  uint32_t out_max;
+  int fd;
+  SSL *ssl;                  /* NULL: plain */
+  struct lv_conn_peer *peer; /* address text, client certificate names; made on demand */
+  lv_timer timer;
+  uint8_t paused; /* enum lv_pause bits */
+  uint8_t state;  /* private */
+  uint8_t want_drain : 1, dirty : 1, above : 1, writable_wait : 1, tls_want_write : 1;
+  int32_t close_err;
+};
+
+/* Marks for the flush at the end of the turn; call after adding to c->outq. Inline-cheap. */
+void lv_conn_dirty(lv_conn *c);
+/* Stops / resumes reading for a reason; resuming re-offers kept bytes in the next turn. */
+void lv_conn_pause(lv_conn *c, enum lv_pause why);
+void lv_conn_resume(lv_conn *c, enum lv_pause why);
+/* (Re-)arms the one deadline; a negative delay cancels. Cheap enough to set per packet only if the
+ * protocol does it lazily (compare against last activity when it fires). */
+void lv_conn_deadline(lv_conn *c, lv_dur delay);
+/* Ends the connection for `err`. flush: what is queued is sent first (bounded: 5 s), then FIN. */
+void lv_conn_close(lv_conn *c, int err, bool flush);
+bool lv_conn_closing(const lv_conn *c);
+/* Peer address as text ("192.0.2.1:5555", "[::1]:5555"), from PROXY where it was given; valid until
+ * the connection is freed. */
+const char *lv_conn_peer(lv_conn *c);
+/* Common name and first DNS/URI SAN of the client's certificate; empty when there is none. */
+lv_slice lv_conn_cert_cn(lv_conn *c);
+lv_slice lv_conn_cert_san(lv_conn *c);
+/* Hands the connection to another protocol (HTTP upgrade): ops and data are replaced. */
+void lv_conn_switch(lv_conn *c, const lv_conn_ops *ops, void *data);
+
+/* ---- listeners ---- */
+typedef struct lv_net lv_net; /* all listeners and connections of the process */
+
+typedef struct lv_accept {
+  /* Makes the protocol's data for a new connection and sets c->ops, data, in_max, out_max; an error
+   * refuses it. @thread loop */
+  int (*on_accept)(lv_conn *c, void *arg);
+  void *arg;
+} lv_accept;
+
+/* Opens every listener of `conf` on every loop (one SO_REUSEPORT socket a loop; port 0 is chosen
+ * once and shared), TLS contexts included. accept[proto] per enum lv_proto (TLS and plain variants
+ * of a protocol usually share one). why: >= 256 bytes. @thread main */
+int lv_net_open(lv_loop *const *loops, int n_loops, const lv_conf *conf,
+                const lv_accept accept[LV_PROTO_COUNT], lv_net **ret_net, char *why);
+/* Real port of the i-th listener of the conf; its bound address as "host:port", IPv6 in brackets.
+ */
+uint16_t lv_net_port(const lv_net *net, uint32_t i);
+const char *lv_net_address(const lv_net *net, uint32_t i);
+/* New certificates and limits for connections to come. @thread main */
+int lv_net_reload(lv_net *net, const lv_conf *conf, char *why);
+/* Stops accepting, calls on_shutdown on each connection, waits until all are closed or drain_ms
+ * have passed, closes the rest. Returns how many had to be cut. @thread main */
+uint32_t lv_net_shutdown(lv_net *net, uint32_t drain_ms);
+void lv_net_free(lv_net *net);
+
+#endif
