@@ -12,6 +12,7 @@
 #include "core/block.h"
 #include "core/metric.h"
 #include "core/wheel.h"
+#include <stdbool.h>
 #include <uv.h>
 
 enum lv_phase { LV_PHASE_SUBMIT, LV_PHASE_DELIVER, LV_PHASE_FLUSH, LV_PHASE_COUNT };
@@ -30,8 +31,9 @@ typedef struct lv_loop {
   lv_wheel wheel;
   lv_metrics *metrics; /* this thread's counters */
   uint8_t *scratch;    /* LV_SCRATCH_SIZE bytes, valid within one callback */
-  lv_mono now;         /* set when the poll returned; refreshed by lv_loop_tick */
+  lv_mono now;         /* read by lv_loop_io and lv_loop_tick, and at the end of each poll */
   lv_wall wall;        /* wall time of the same moment */
+  bool stale;          /* the loop has polled since the clocks were read */
   struct lv_loop_priv *priv;
 } lv_loop;
 
@@ -60,6 +62,14 @@ void lv_loop_call_wait(lv_loop *loop, void (*fn)(lv_loop *loop, void *arg), void
 void lv_loop_hook(lv_loop *loop, enum lv_phase phase, lv_hook *hook);
 /* Reads both clocks into loop->now and loop->wall. @thread loop */
 void lv_loop_tick(lv_loop *loop);
+/* To be called first in each libuv callback (poll, timer, close): reads the clocks when the loop
+ * has slept since they were last read, so that a turn reads them once. @thread loop */
+static inline void lv_loop_io(lv_loop *loop) {
+  if (__builtin_expect(loop->stale, 0)) lv_loop_tick(loop);
+}
+/* Asks for another round of hooks before the loop sleeps: for a hook that made work for an earlier
+ * phase. Mail has that effect by itself. @thread loop */
+void lv_loop_again(lv_loop *loop);
 /* True on the loop's own thread; for asserts. @thread any */
 bool lv_loop_here(const lv_loop *loop);
 /* Cores this process may use: affinity and cgroup CPU quota (v1 and v2), at least 1. @thread any */

@@ -18,7 +18,8 @@
 #define LV_COUNTERS(X)                                                                             \
   X(GW_OFFERED, "lavva_gateway_offered_messages_total", "",                                        \
     "Publishes that arrived whole from devices, wills included")                                   \
-  X(GW_REJ_AUTH, "lavva_gateway_rejected_messages_total", "reason=\"forbidden\"", "")              \
+  X(GW_REJ_AUTH, "lavva_gateway_rejected_messages_total", "reason=\"forbidden\"",                  \
+    "Publishes that were refused, by reason")                                                      \
   X(GW_REJ_TOPIC, "lavva_gateway_rejected_messages_total", "reason=\"topic\"", "")                 \
   X(GW_REJ_BIG, "lavva_gateway_rejected_messages_total", "reason=\"too-big\"", "")                 \
   X(GW_REJ_DUP, "lavva_gateway_rejected_messages_total", "reason=\"duplicate\"", "")               \
@@ -119,6 +120,9 @@ static inline void lv_gauge(lv_metrics *m, enum lv_gauge g, int64_t n) {
 lv_metrics *lv_metrics_new(void);
 /* The calling thread's set, made on first use (for threads that are no loops). @thread any */
 lv_metrics *lv_metrics_mine(void);
+/* Makes m the calling thread's set (a loop's thread counts into loop->metrics); returns the
+ * previous one or NULL. @thread any */
+lv_metrics *lv_metrics_use(lv_metrics *m);
 /* Sums over all threads. @thread any */
 uint64_t lv_metrics_counter(enum lv_counter c);
 int64_t lv_metrics_gauge(enum lv_gauge g);

@@ -18,7 +18,8 @@ typedef struct lv_timer {
 
 typedef struct lv_wheel {
   lv_timer *slot[LV_WHEEL_LEVELS][LV_WHEEL_SLOTS];
-  uint64_t tick; /* everything up to it has fired */
+  uint64_t occupied[LV_WHEEL_LEVELS]; /* a bit per slot that holds timers */
+  uint64_t tick;                      /* everything up to it has fired */
   uint32_t armed;
 } lv_wheel;
 

@@ -1,0 +1,214 @@
+/* outq.c: the send queue of outq.h.
+ *
+ *   queue → seg → seg → seg      a segment holds 15 entries (512 bytes); the last one also holds
+ *             [e e e … e]        the private chunk that is being filled, with a reference of its
+ * own
+ *
+ * Private chunks belong to one queue, so that what a connection is sent in one turn lies in one
+ * piece (one entry, one iovec) even when connections take turns: 2 KiB first, 16 KiB once that was
+ * too little. They are counted without atomics: a queue stays on its loop. Segments and chunks are
+ * pooled. An entry's owner is a block, or a chunk with bit 0 set. */
+#include "core/outq.h"
+#include "core/pool.h"
+
+enum { ENTRIES = 15, SMALL_SIZE = 2048, BIG_CAP = 16 * 1024 };
+
+typedef struct chunk {
+  lv_pool_node rest; /* the pool's, while it is free */
+  uint32_t refs, cap, used;
+  uint32_t big;
+  uint8_t data[];
+} chunk;
+
+typedef struct entry {
+  const uint8_t *p;
+  uint32_t len, msgs;
+  lv_mono read_at;
+  uintptr_t owner;
+} entry;
+
+typedef struct lv_outq_seg {
+  struct lv_outq_seg *next;
+  chunk *fill; /* last segment only: the chunk with room behind it */
+  uint32_t first, end;
+  uint64_t unused;
+  entry e[ENTRIES];
+} seg;
+static_assert(sizeof(seg) == 512 && sizeof(entry) == 32, "entries share cache lines evenly");
+
+static lv_pool seg_pool = {.size = sizeof(seg),
+                           .align = 64,
+                           .batch = 64,
+                           .shared_max = 32,
+                           .lock = PTHREAD_MUTEX_INITIALIZER};
+static lv_pool small_pool = {.size = SMALL_SIZE,
+                             .align = 64,
+                             .batch = 32,
+                             .shared_max = 32,
+                             .lock = PTHREAD_MUTEX_INITIALIZER};
+static lv_pool big_pool = {.size = sizeof(chunk) + BIG_CAP,
+                           .align = 16,
+                           .batch = 16,
+                           .shared_max = 16,
+                           .lock = PTHREAD_MUTEX_INITIALIZER};
+static _Thread_local lv_pool_local seg_local, small_local, big_local;
+
+void lv_outq_init(lv_outq *q) {
+  *q = (lv_outq){0};
+}
+
+static void chunk_unref(chunk *c) {
+  assert(c->refs > 0);
+  if (--c->refs > 0) return;
+  if (c->big)
+    lv_pool_put(&big_pool, &big_local, c);
+  else
+    lv_pool_put(&small_pool, &small_local, c);
+}
+
+static chunk *chunk_new(bool big) {
+  chunk *c = big ? lv_pool_get(&big_pool, &big_local) : lv_pool_get(&small_pool, &small_local);
+  c->refs = 1;
+  c->cap = big ? (uint32_t)BIG_CAP : (uint32_t)(SMALL_SIZE - sizeof(chunk));
+  c->used = 0;
+  c->big = big;
+  return c;
+}
+
+static void owner_unref(uintptr_t owner) {
+  if (owner & 1)
+    chunk_unref((chunk *)(owner - 1));
+  else
+    lv_block_unref((lv_block *)owner);
+}
+
+static seg *seg_push(lv_outq *q) {
+  seg *s = lv_pool_get(&seg_pool, &seg_local), *t = q->tail;
+  s->next = NULL;
+  s->fill = t ? t->fill : NULL;
+  s->first = s->end = 0;
+  if (t) {
+    t->fill = NULL;
+    t->next = s;
+  } else {
+    q->head = s;
+  }
+  q->tail = s;
+  return s;
+}
+
+static void seg_pop(lv_outq *q) {
+  seg *s = q->head;
+  q->head = s->next;
+  if (!q->head) q->tail = NULL;
+  if (s->fill) chunk_unref(s->fill);
+  lv_pool_put(&seg_pool, &seg_local, s);
+}
+
+void lv_outq_done(lv_outq *q) {
+  while (q->head) {
+    seg *s = q->head;
+    for (uint32_t i = s->first; i < s->end; i++) owner_unref(s->e[i].owner);
+    seg_pop(q);
+  }
+  *q = (lv_outq){0};
+}
+
+/* Adds the range to the last entry when it continues it; false when it needs one of its own. */
+static inline bool merge(lv_outq *q, uintptr_t owner, const uint8_t *p, uint32_t n, uint32_t msgs,
+                         lv_mono read_at) {
+  seg *s = q->tail;
+  if (!s || s->first == s->end) return false;
+  entry *e = &s->e[s->end - 1];
+  if (e->owner != owner || e->p + e->len != p) return false;
+  if (msgs) {
+    if (e->msgs && e->read_at.ns != read_at.ns) return false;
+    e->read_at = read_at;
+    e->msgs += msgs;
+    q->msgs += msgs;
+  }
+  e->len += n;
+  return true;
+}
+
+static inline void append(lv_outq *q, uintptr_t owner, const uint8_t *p, uint32_t n, uint32_t msgs,
+                          lv_mono read_at) {
+  seg *s = q->tail;
+  if (!s || s->end == ENTRIES) s = seg_push(q);
+  s->e[s->end++] = (entry){p, n, msgs, read_at, owner};
+  q->msgs += msgs;
+}
+
+/* A chunk with room for n: small for a queue that had none. */
+static chunk *refill(lv_outq *q, uint32_t n) {
+  seg *s = q->tail ? q->tail : seg_push(q);
+  chunk *c = chunk_new(s->fill != NULL || n > SMALL_SIZE - sizeof(chunk));
+  if (s->fill) chunk_unref(s->fill);
+  s->fill = c;
+  return c;
+}
+
+uint8_t *lv_outq_put(lv_outq *q, uint32_t n, uint32_t msgs, lv_mono read_at) {
+  assert(n > 0 && n <= BIG_CAP && q->bytes <= UINT32_MAX - n);
+  chunk *c = q->tail ? q->tail->fill : NULL;
+  if (__builtin_expect(!c || c->cap - c->used < n, 0)) c = refill(q, n);
+  uint8_t *p = c->data + c->used;
+  uintptr_t owner = (uintptr_t)c + 1;
+  c->used += n;
+  q->bytes += n;
+  if (!merge(q, owner, p, n, msgs, read_at)) {
+    append(q, owner, p, n, msgs, read_at);
+    c->refs++;
+  }
+  return p;
+}
+
+void lv_outq_ref(lv_outq *q, lv_block *b, const uint8_t *p, uint32_t n, uint32_t msgs,
+                 lv_mono read_at) {
+  assert(n > 0 && q->bytes <= UINT32_MAX - n);
+  assert(p >= b->data && p + n <= b->data + b->cap);
+  q->bytes += n;
+  if (merge(q, (uintptr_t)b, p, n, msgs, read_at)) return;
+  append(q, (uintptr_t)lv_block_ref(b), p, n, msgs, read_at);
+}
+
+int lv_outq_iov(const lv_outq *q, struct iovec *iov, int max) {
+  uint32_t skip = q->head_sent;
+  int n = 0;
+  for (const seg *s = q->head; s; s = s->next)
+    for (uint32_t i = s->first; i < s->end; i++) {
+      if (n == max) return n;
+      iov[n++] = (struct iovec){(void *)(uintptr_t)(s->e[i].p + skip), s->e[i].len - skip};
+      skip = 0;
+    }
+  return n;
+}
+
+void lv_outq_consume(lv_outq *q, uint32_t n, lv_outq_sent_fn *fn, void *arg) {
+  assert(n <= q->bytes);
+  q->bytes -= n;
+  n += q->head_sent;
+  q->head_sent = 0;
+  while (n > 0) {
+    seg *s = q->head;
+    entry e = s->e[s->first];
+    if (n < e.len) {
+      q->head_sent = n;
+      return;
+    }
+    n -= e.len;
+    s->first++;
+    if (s->first == s->end && (s->next || q->bytes == 0)) seg_pop(q);
+    q->msgs -= e.msgs;
+    owner_unref(e.owner);
+    if (e.msgs && fn) fn(arg, e.msgs, e.read_at);
+  }
+}
+
+uint32_t lv_outq_unsent(const lv_outq *q, uint32_t (*whole)(const uint8_t *p, uint32_t n)) {
+  if (q->head_sent == 0 || !whole) return q->msgs;
+  const entry *e = &q->head->e[q->head->first];
+  if (e->msgs == 0) return q->msgs;
+  uint32_t gone = whole(e->p, q->head_sent);
+  return q->msgs - (gone < e->msgs ? gone : e->msgs);
+}
