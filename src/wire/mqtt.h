@@ -38,8 +38,14 @@ typedef struct lv_mqtt_head {
   uint32_t remaining;
 } lv_mqtt_head;
 /* LV_E_NEED_MORE while the header is incomplete; LV_E_MALFORMED for type 0, wrong flags, a length
- * of more than four bytes. */
+ * of more than four bytes. A length that is longer than it has to be passes: 3.1.1 allows it, 5.0
+ * (§1.5.5) does not, see lv_mqtt_head_minimal. */
 int lv_mqtt_head_decode(const uint8_t *p, uint32_t n, lv_mqtt_head *ret);
+/* Whether the remaining length has its shortest form. A 5.0 packet where it has not is malformed.
+ */
+static inline bool lv_mqtt_head_minimal(const lv_mqtt_head *h) {
+  return h->len == 2 || h->remaining >> (7 * (h->len - 2)) != 0;
+}
 
 /* ---- properties (§2.2.2) ---- */
 enum lv_mqtt_prop {
@@ -101,7 +107,10 @@ typedef struct lv_mqtt_connect {
 } lv_mqtt_connect;
 /* `scratch` needs as many bytes as the body. LV_E_VERSION: a protocol level we do not speak (the
  * caller answers 0x84, or return code 1 below 5); LV_E_CLIENT_ID: 3.1.1 zero-length id without
- * clean session. */
+ * clean session; LV_E_PAYLOAD: a will that says it is UTF-8 and is not. On failure too,
+ * ret->version is set (the level asked for without its top bit, 0 when it could not be read or the
+ * protocol name is not MQTT's), so that the caller knows in which form to answer; nothing else is
+ * touched. */
 int lv_mqtt_connect_decode(lv_slice body, uint8_t *scratch, lv_mqtt_connect *ret);
 
 /* ---- PUBLISH (§3.3) ---- */
@@ -115,8 +124,9 @@ typedef struct lv_mqtt_publish {
   lv_slice raw_props;      /* the block as received, without its length */
   uint32_t forward_len;    /* bytes of raw_props that are forwarded: 0x01 0x03 0x08 0x09 0x26 */
 } lv_mqtt_publish;
-/* `to_server`: subscription identifiers are a protocol error and wildcards in the topic LV_E_TOPIC.
- */
+/* `to_server`: subscription identifiers are a protocol error. Wildcards in the topic: LV_E_TOPIC;
+ * alias 0: LV_E_TOPIC_ALIAS. The payload is not looked at: when `utf8` says what it is, checking
+ * that (lv_utf8_valid, LV_E_PAYLOAD) is up to the session, which can refuse the message alone. */
 int lv_mqtt_publish_decode(uint8_t version, uint8_t flags, lv_slice body, bool to_server,
                            lv_mqtt_publish *ret);
 /* The properties to forward: raw_props itself when forward_len equals its length, else copied into
@@ -153,8 +163,8 @@ typedef struct lv_mqtt_ack {
 } lv_mqtt_ack;
 int lv_mqtt_ack_decode(uint8_t version, uint8_t type, lv_slice body, lv_mqtt_ack *ret);
 /* Writes at most 8 + reason text bytes; returns the length. 3.1.1, or reason 0 without text: four
- * bytes. The text (may be empty) is left out below 5.0. */
-enum { LV_MQTT_ACK_MAX = 8 + 128 };
+ * bytes. The text (may be empty) is left out below 5.0 or above LV_MQTT_TEXT_MAX bytes. */
+enum { LV_MQTT_ACK_MAX = 8 + 128, LV_MQTT_TEXT_MAX = 120 };
 uint32_t lv_mqtt_ack_encode(uint8_t version, uint8_t type, uint16_t packet_id, uint8_t reason,
                             lv_slice text, uint8_t dst[LV_MQTT_ACK_MAX]);
 
