@@ -112,16 +112,22 @@ typedef struct lv_broker_ops {
   /* Registers a loop for publish and for the feed. The feed starts with the next visible batch;
    * ret_pos is the point it starts from. @thread loop */
   int (*attach)(lv_broker *b, lv_loop *loop, lv_feed_fn *fn, void *arg, lv_pos *ret_pos);
-  /* Whether this loop wants the feed at all (no subscriptions: no work). @thread loop */
-  void (*interest)(lv_broker *b, lv_loop *loop, bool on);
+  /* Whether this loop wants the feed (no subscriptions: no work, no wake-ups; off after attach).
+   * When it is switched on, returns the point from which the feed gives everything; the next batch
+   * follows it without gap. @thread loop */
+  lv_pos (*interest)(lv_broker *b, lv_loop *loop, bool on);
   /* Hands a batch over (the caller keeps its own reference until done). @thread batch->loop */
   int (*publish)(lv_broker *b, lv_batch *batch);
   int (*read)(lv_broker *b, lv_read *read);
   int (*fetch)(lv_broker *b, lv_fetch *fetch);
   /* Newest visible point of each log. @thread any */
   lv_pos (*visible)(lv_broker *b);
-  /* Calls fn for each live state record and each live retained message (kind MSG with RETAIN), in
-   * lsn order, at start-up before any publish. @thread main */
+  /* Calls fn for each live state record, each live retained message (kind MSG with RETAIN) and each
+   * live QoS 2 publish (kind MSG with LV_REC_QOS2), in lsn order within each log, at start-up
+   * before any publish. A QoS 2 publish is keyed state as well: its key is lv_rec_qos2_key; the
+   * STATE record with that key and an empty value ends it. `key` is the topic of a STATE record,
+   * that key for a QoS 2 publish (called apart from its retained role), else the message's topic.
+   * @thread main */
   int (*replay)(lv_broker *b, lv_state_fn *fn, void *arg);
   int (*describe)(lv_broker *b, lv_broker_desc *ret_desc);
   /* Commits what was published, closes, frees. Loops must have been stopped or detached.

@@ -50,6 +50,11 @@ typedef struct lv_ack {
   uint32_t index; /* of its record in the batch, for the position; UINT32_MAX: none */
 } lv_ack;
 
+enum lv_batch_flag {
+  LV_BATCH_RETAIN = 1, /* a message in it has RETAIN */
+  LV_BATCH_STATE = 2,  /* it has keyed state (STATE, QoS 2) */
+};
+
 /* Records of one loop turn for one log, contiguous in one block. */
 typedef struct lv_batch {
   lv_mail mail; /* completion travels to `loop` as this */
@@ -60,6 +65,8 @@ typedef struct lv_batch {
   const uint8_t *start; /* first record */
   uint32_t bytes, count;
   int err;           /* set before `done`: 0 = as safe as the channel asks */
+  uint8_t flags;     /* enum lv_batch_flag */
+  uint32_t msgs;     /* how many of `count` are messages (kind MSG): what KPIs count */
   uint8_t log;       /* enum lv_durability of the channels in it */
   uint64_t bytes_in; /* value bytes, for KPIs */
   lv_mono read_at;   /* when the last byte of these messages was read */

@@ -120,6 +120,18 @@ static inline uint8_t lv_rec_qos(const lv_rec *r) {
   return r->flags & LV_REC_QOS_MASK;
 }
 
+/* The key under which a QoS 2 publish is remembered: "i", session id, packet id, in lower-case hex.
+ */
+enum { LV_REC_QOS2_KEY = 21 };
+static inline bool lv_rec_qos2_key(const lv_rec *r, char dst[LV_REC_QOS2_KEY]) {
+  uint64_t sid;
+  if (!lv_rec_session(r, &sid)) return false;
+  dst[0] = 'i';
+  for (int i = 0; i < 16; i++) dst[1 + i] = "0123456789abcdef"[(sid >> (60 - 4 * i)) & 15];
+  for (int i = 0; i < 4; i++) dst[17 + i] = "0123456789abcdef"[(r->packet_id >> (12 - 4 * i)) & 15];
+  return true;
+}
+
 /* What a record is made from. Slices are borrowed for the call. */
 typedef struct lv_rec_in {
   uint8_t kind, flags; /* flags: QoS and RETAIN; extension bits are set from the fields below */
