@@ -4,7 +4,7 @@
  * (conf_schema.c) names each key with its type, default, range and help; the parser, `lavva check`,
  * `--help`, docs/config.md and the defaults all come from it. Roles hold a reference to the current
  * document; a reload makes a new one and posts it to the loops. Everything reachable from an
- * lv_conf lives in its arena.
+ * lv_conf is freed with it.
  *
  * @thread any for reading; made on the main thread. */
 #ifndef LV_CORE_CONF_H
@@ -12,6 +12,7 @@
 #include "core/err.h"
 #include "core/slice.h"
 #include <stdatomic.h>
+#include <stdio.h>
 
 enum lv_durability { LV_DURABILITY_MEMORY, LV_DURABILITY_DISK, LV_DURABILITY_COUNT };
 enum lv_content { LV_CONTENT_AUTO, LV_CONTENT_JSON, LV_CONTENT_TEXT, LV_CONTENT_BINARY };
@@ -89,8 +90,9 @@ typedef struct lv_listen {
 
 typedef struct lv_conf {
   _Atomic uint32_t refs;
-  struct lv_arena *arena;
-  const char *path; /* NULL: built in */
+  struct lv_arena *mem;        /* everything reachable from here */
+  struct lv_conf_index *index; /* apps by name, keys by id */
+  const char *path;            /* NULL: built in */
   lv_slice data_dir;
   lv_listen *listens;
   uint32_t n_listens;
@@ -134,12 +136,15 @@ const lv_chan_conf *lv_conf_channel(const lv_app *app, lv_slice name);
 /* Checks a key's text: form `lv_<id>_<secret>`, known id, SHA-256 compared in constant time.
  * LV_E_BAD_AUTH otherwise. @thread any */
 int lv_conf_key(const lv_conf *c, lv_slice text, const lv_key **ret_key);
-/* Whether the key may publish to this topic. @thread any */
-bool lv_key_may_publish(const lv_key *key, lv_slice topic);
-/* Whether the filter can match anything the key may read; ret_all: everything it matches may be
- * read, so that deliveries need no check. @thread any */
-bool lv_key_may_subscribe(const lv_key *key, lv_slice filter, bool *ret_all);
-/* Whether the key may read this topic. @thread any */
-bool lv_key_may_read(const lv_key *key, lv_slice topic);
+/* SHA-256 of a key's text, as the document keeps it. @thread any */
+void lv_conf_key_hash(lv_slice text, uint8_t ret_hash[32]);
+/* Makes a key with a 128-bit random secret: `lv_<id>_<secret>`, letters and digits only. id NULL: a
+ * random one. LV_E_INVALID: an id of other characters. @thread any */
+enum { LV_CONF_KEY_MAX = 64 };
+int lv_conf_key_make(const char *id, char ret_text[LV_CONF_KEY_MAX]);
 
+/* Writes docs/config.md, made from the schema, to `out`. @thread main */
+void lv_conf_doc(FILE *out);
+
+/* What a key may do with a topic is asked in session/rights.h. */
 #endif
