@@ -1,0 +1,51 @@
+/* rights.c: a key's patterns against topics and filters, by the rules of MQTT (wire/mqtt.h). Keys
+ * have few patterns; the usual one, `#`, is answered without a match. */
+#include "session/rights.h"
+#include "wire/mqtt.h"
+#include <assert.h>
+
+/* In the $SYS tree: the level itself or below it. */
+static bool is_sys(lv_slice s) {
+  return lv_slice_starts(s, LV_SLICE("$SYS")) && (s.n == 4 || s.p[4] == '/');
+}
+
+static bool allows(const lv_key *key, uint8_t verb, lv_slice topic) {
+  bool dollar = topic.n && topic.p[0] == '$';
+  if (!key) return !dollar;
+  for (uint32_t i = 0; i < key->n_rights; i++) {
+    const lv_right *r = &key->rights[i];
+    if (!(r->verbs & verb)) continue;
+    bool hash = r->pattern.n == 1 && r->pattern.p[0] == '#';
+    if (hash ? !dollar : lv_mqtt_match(r->pattern, topic)) return true;
+  }
+  return false;
+}
+
+bool lv_key_may_publish(const lv_key *key, lv_slice topic) {
+  return !is_sys(topic) && allows(key, LV_VERB_PUBLISH, topic);
+}
+
+bool lv_key_may_read(const lv_key *key, lv_slice topic) {
+  if (is_sys(topic)) return key && (key->verbs & LV_VERB_SYS);
+  return allows(key, LV_VERB_SUBSCRIBE, topic);
+}
+
+bool lv_key_may_subscribe(const lv_key *key, lv_slice filter, bool *ret_all) {
+  static const lv_right everything = {LV_VERB_SUBSCRIBE, LV_SLICE("#")};
+  const lv_right *rights = key ? key->rights : &everything;
+  uint32_t n = key ? key->n_rights : 1;
+  bool any = false, all = false;
+  assert(ret_all);
+  if (is_sys(filter)) {
+    any = all = key && (key->verbs & LV_VERB_SYS);
+    n = 0;
+  }
+  for (uint32_t i = 0; i < n && !all; i++) {
+    if (!(rights[i].verbs & LV_VERB_SUBSCRIBE)) continue;
+    if (!lv_mqtt_overlaps(rights[i].pattern, filter)) continue;
+    any = true;
+    all = lv_mqtt_covers(rights[i].pattern, filter);
+  }
+  if (any) *ret_all = all;
+  return any;
+}
