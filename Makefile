@@ -11,7 +11,7 @@ DESTDIR ?=
 PYTHON ?= /usr/bin/python3
 export PYTHON
 
-.PHONY: all deps run test unit bench fuzz soak tidy format install clean help
+.PHONY: all deps run test unit bench fuzz soak tidy format docs install clean help
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) lavva
 
@@ -53,6 +53,10 @@ tidy:
 
 format:
 	@git ls-files '*.c' '*.h' | xargs -r clang-format -i
+
+# Generated docs (a unit test refuses stale ones).
+docs: all
+	@$(BUILD)/lavva check --schema-markdown >docs/config.md
 
 install: all
 	DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild

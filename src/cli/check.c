@@ -1,0 +1,80 @@
+/* check.c: `lavva check FILE`: what is wrong with a configuration, or that nothing is. Also prints
+ * docs/config.md. */
+#include "cli/check.h"
+#include "core/conf.h"
+#include <inttypes.h>
+
+typedef struct args {
+  bool schema, quiet;
+} args;
+
+static const lv_cli_opt opts[] = {
+    {"quiet", 'q', NULL, LV_CLI_FLAG, offsetof(args, quiet), 0, 0, "print findings only"},
+    {"schema-markdown", 0, NULL, LV_CLI_FLAG, offsetof(args, schema), 0, 0,
+     "print docs/config.md: every key with its default and range"},
+};
+
+void lv_cli_issue_print(void *arg, const lv_conf_issue *issue) {
+  uint32_t *n = arg;
+  if (n) ++*n;
+  fputs(issue->file, stderr);
+  if (issue->line) fprintf(stderr, ":%" PRIu32 ":%" PRIu32, issue->line, issue->column);
+  fprintf(stderr, ": %s%s", issue->key, issue->key[0] ? ": " : "");
+  if (issue->found[0]) fprintf(stderr, "found %s; ", issue->found);
+  fprintf(stderr, "%s\n", issue->text);
+}
+
+static const char *plural(uint32_t n) {
+  return n == 1 ? "" : "s";
+}
+
+static void summary(const char *path, const lv_conf *c) {
+  static const char *const protos[] = {"mqtt", "mqtts", "http", "https"};
+  uint32_t channels = 0, keys = 0;
+  for (uint32_t i = 0; i < c->n_apps; i++) {
+    channels += c->apps[i].n_channels;
+    keys += c->apps[i].n_keys;
+  }
+  printf("OK %s: %" PRIu32 " app%s, %" PRIu32 " channel%s, %" PRIu32 " key%s;", path, c->n_apps,
+         plural(c->n_apps), channels, plural(channels), keys, plural(keys));
+  for (uint32_t i = 0; i < c->n_listens; i++) {
+    const lv_listen *l = &c->listens[i];
+    bool v6 = l->host.n && memchr(l->host.p, ':', l->host.n);
+    printf("%s %s %s%.*s%s:%u", i ? "," : "", protos[l->proto], v6 ? "[" : "",
+           l->host.n ? (int)l->host.n : 1, l->host.n ? (const char *)l->host.p : "*", v6 ? "]" : "",
+           l->port);
+  }
+  printf("; data in %.*s%s\n", (int)c->data_dir.n, (const char *)c->data_dir.p,
+         c->anonymous ? "; anonymous clients are let in" : "");
+}
+
+static int run(const lv_cli_cmd *cmd, int argc, char **argv) {
+  args a = {0};
+  int n, code;
+  if (lv_cli_parse(cmd, argc, argv, &a, &n, &code)) return code;
+  if (a.schema) {
+    lv_conf_doc(stdout);
+    return fflush(stdout) ? LV_EXIT_FAIL : LV_EXIT_OK;
+  }
+  if (n != 1) return lv_cli_usage(cmd, n ? "one file at a time" : "which FILE?");
+  uint32_t found = 0;
+  lv_conf *c = NULL;
+  if (lv_conf_load(argv[1], lv_cli_issue_print, &found, &c)) {
+    fprintf(stderr, "%s: %" PRIu32 " finding%s\n", argv[1], found, plural(found));
+    return LV_EXIT_USAGE;
+  }
+  if (!a.quiet) summary(argv[1], c);
+  lv_conf_unref(c);
+  return LV_EXIT_OK;
+}
+
+const lv_cli_cmd lv_cli_check = {
+    .name = "check",
+    .usage = "[OPTIONS] FILE",
+    .summary = "Checks a configuration and says what is wrong with it, all of it",
+    .about = "Each finding names file, line, column and key, what was found and what is allowed.\n"
+             "Exit code 0 when there is none, 64 otherwise. docs/config.md describes the keys.\n",
+    .examples = "  lavva check lavva.yaml\n"
+                "  lavva check --quiet lavva.yaml && systemctl reload lavva\n",
+    LV_CLI_OPTS(opts),
+    .run = run};

@@ -1,0 +1,75 @@
+/* main.c: finds the subcommand and runs it. */
+#include "cli/commands.h"
+#include "core/suggest.h"
+#include <string.h>
+
+const lv_cli_cmd *const lv_cli_commands[] = {&lv_cli_check, &lv_cli_key, &lv_cli_version,
+                                             &lv_cli_help_cmd};
+const uint32_t lv_cli_n_commands = sizeof lv_cli_commands / sizeof *lv_cli_commands;
+
+static void overview(FILE *out) {
+  fputs("lavva: live data from any device to any customer, with proof.\n\nusage: lavva COMMAND "
+        "[OPTIONS]\n\ncommands\n",
+        out);
+  for (uint32_t i = 0; i < lv_cli_n_commands; i++)
+    fprintf(out, "  %-9s %s\n", lv_cli_commands[i]->name, lv_cli_commands[i]->summary);
+  fputs("\n`lavva help COMMAND` (or COMMAND --help) shows options and examples.\n", out);
+}
+
+/* The command of that name; NULL after a message. */
+static const lv_cli_cmd *find(const char *name) {
+  lv_suggest s;
+  lv_suggest_init(&s, name, strlen(name));
+  for (uint32_t i = 0; i < lv_cli_n_commands; i++) {
+    if (strcmp(lv_cli_commands[i]->name, name) == 0) return lv_cli_commands[i];
+    lv_suggest_offer(&s, lv_cli_commands[i]->name);
+  }
+  fprintf(stderr, "lavva: unknown command %s", name);
+  if (s.best)
+    fprintf(stderr, "; did you mean %s?\n", s.best);
+  else
+    fputs("\n`lavva help` lists the commands.\n", stderr);
+  return NULL;
+}
+
+static int run_version(const lv_cli_cmd *cmd, int argc, char **argv) {
+  int n, code;
+  if (lv_cli_parse(cmd, argc, argv, NULL, &n, &code)) return code;
+  if (n) return lv_cli_usage(cmd, "takes no arguments");
+  puts("lavva " LV_VERSION);
+  return LV_EXIT_OK;
+}
+const lv_cli_cmd lv_cli_version = {
+    .name = "version", .usage = "", .summary = "Prints the version", .run = run_version};
+
+static int run_help(const lv_cli_cmd *cmd, int argc, char **argv) {
+  int n, code;
+  if (lv_cli_parse(cmd, argc, argv, NULL, &n, &code)) return code;
+  if (n > 1) return lv_cli_usage(cmd, "one command at a time");
+  if (n == 0) {
+    overview(stdout);
+    return LV_EXIT_OK;
+  }
+  const lv_cli_cmd *other = find(argv[1]);
+  if (!other) return LV_EXIT_USAGE;
+  lv_cli_help(other, stdout);
+  return LV_EXIT_OK;
+}
+const lv_cli_cmd lv_cli_help_cmd = {.name = "help",
+                                    .usage = "[COMMAND]",
+                                    .summary = "Shows the commands, or one command's options and "
+                                               "examples",
+                                    .run = run_help};
+
+int main(int argc, char **argv) {
+  if (argc < 2) {
+    overview(stderr);
+    return LV_EXIT_USAGE;
+  }
+  const char *name = argv[1];
+  if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) name = "help";
+  if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) name = "version";
+  const lv_cli_cmd *cmd = find(name);
+  if (!cmd) return LV_EXIT_USAGE;
+  return cmd->run(cmd, argc - 1, argv + 1);
+}
