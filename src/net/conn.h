@@ -26,30 +26,39 @@ typedef struct ssl_st SSL;
 typedef struct lv_conn_ops {
   const char *name;
   enum lv_gauge gauge; /* which gauge counts these connections */
-  /* Bytes have arrived: n at p, earlier unconsumed ones included. Returns how many were consumed.
-   * Not called while paused. c->want may be set to the total that makes sense to call again with.
-   */
+  /* Bytes have arrived: n at p, earlier unconsumed ones included. Returns how many were consumed:
+   * everything it can do something with, unless it paused or closed the connection. Not called
+   * while paused. c->want (0 at the call) may be set to the total that makes sense to call again
+   * with. The bytes are valid within the call. */
   uint32_t (*on_bytes)(lv_conn *c, const uint8_t *p, uint32_t n);
   /* The send queue fell below a quarter of out_max after having been above it (or drained while the
    * protocol had set c->want_drain). May be NULL. */
   void (*on_drain)(lv_conn *c);
-  /* n messages stamped read_at left whole for the kernel (lv_outq_sent_fn). May be NULL. */
+  /* n messages stamped read_at left whole for the kernel (lv_outq_sent_fn). May be NULL. Must not
+   * add to the queue. */
   void (*on_sent)(lv_conn *c, uint32_t n, lv_mono read_at);
   /* The deadline set with lv_conn_deadline passed. */
   void (*on_deadline)(lv_conn *c);
-  /* The connection is over: err 0: the peer closed; else why. The send queue still holds what was
-   * not sent (lv_outq_unsent). */
+  /* The connection is over: err 0: the peer closed; else why (lv_err or -errno). The send queue
+   * still holds what was not sent (lv_outq_unsent). Protocol errors and timeouts are counted here,
+   * by err; refused connections never get so far. */
   void (*on_close)(lv_conn *c, int err);
   /* The server drains (SIGTERM): finish, say so in the protocol's words, then close. */
   void (*on_shutdown)(lv_conn *c);
+  /* The peer sends no more, but may still read. True: leave it open, the protocol closes it later;
+   * NULL or false: it is closed (err 0) once the send queue is flushed. */
+  bool (*on_eof)(lv_conn *c);
 } lv_conn_ops;
 
 enum lv_pause {
   LV_PAUSE_BROKER = 1,    /* publish queue full */
   LV_PAUSE_HANDSHAKE = 2, /* waiting for another part of us (session lookup) */
   LV_PAUSE_RATE = 4,      /* over the rate limit */
+  LV_PAUSE_REQUEST = 8,   /* an answer is due first (HTTP) */
 };
 
+/* Exactly 320 bytes, from slabs that are never returned while the loop's net lives: so a stale
+ * pointer with its `gen` (lv_ack) can always be compared. */
 struct lv_conn {
   uv_poll_t poll; /* first: the uv handle */
   uint32_t magic;
@@ -58,33 +67,41 @@ struct lv_conn {
   const lv_conn_ops *ops;
   void *data; /* the protocol's own */
   struct lv_listener *listener;
-  struct lv_conn *prev, *next; /* all connections of the loop, for shutdown */
-  struct lv_conn *dirty_next;  /* to be flushed this turn */
+  struct lv_conn *dirty_next; /* to be flushed this turn; private */
   lv_outq outq;
-  uint8_t *in; /* unconsumed bytes, NULL when none */
-  uint32_t in_len, in_cap;
-  uint32_t want;
-  uint32_t in_max; /* bound on unconsumed bytes */
+  struct lv__inbuf *in; /* unconsumed bytes, NULL when none; private */
+  uint32_t want;        /* set by on_bytes: call again with so many bytes (0: with any more) */
+  uint32_t in_max;      /* bound on unconsumed bytes; reaching it ends the connection (TOO_BIG) */
   uint32_t out_max;
   int fd;
   SSL *ssl;                  /* NULL: plain */
   struct lv_conn_peer *peer; /* address text, client certificate names; made on demand */
   lv_timer timer;
-  uint8_t paused; /* enum lv_pause bits */
-  uint8_t state;  /* private */
-  uint8_t want_drain : 1, dirty : 1, above : 1, writable_wait : 1, tls_want_write : 1;
-  int32_t close_err;
+  uint8_t paused;     /* enum lv_pause bits */
+  uint8_t state;      /* private */
+  int16_t close_err;  /* private */
+  uint8_t want_drain; /* set by the protocol: call on_drain once the queue is empty */
+  /* private */
+  uint8_t dirty : 1, above : 1, writable_wait : 1, tls_want_write : 1, reoffer : 1, eof : 1,
+      broken : 1, no_more : 1;
+  uint8_t interest : 2, tls_more : 1, proxied : 1; /* interest: what the poll handle watches */
 };
 
-/* Marks for the flush at the end of the turn; call after adding to c->outq. Inline-cheap. */
-void lv_conn_dirty(lv_conn *c);
+void lv__conn_dirty(lv_conn *c); /* private: the slow half of the next */
+/* Marks for the flush at the end of the turn; call after adding to c->outq. To be called from I/O
+ * callbacks, mail, timers or hooks. */
+static inline void lv_conn_dirty(lv_conn *c) {
+  if (!(c->dirty | c->writable_wait)) lv__conn_dirty(c);
+}
 /* Stops / resumes reading for a reason; resuming re-offers kept bytes in the next turn. */
 void lv_conn_pause(lv_conn *c, enum lv_pause why);
 void lv_conn_resume(lv_conn *c, enum lv_pause why);
 /* (Re-)arms the one deadline; a negative delay cancels. Cheap enough to set per packet only if the
  * protocol does it lazily (compare against last activity when it fires). */
 void lv_conn_deadline(lv_conn *c, lv_dur delay);
-/* Ends the connection for `err`. flush: what is queued is sent first (bounded: 5 s), then FIN. */
+/* Ends the connection for `err`. flush: what is queued is sent first (bounded: 5 s), then FIN, and
+ * the peer gets up to 2 s to read it and close (its bytes are discarded), so that no RST eats it;
+ * on_close comes with the FIN. Without flush: at once. A second call can only cut a flush short. */
 void lv_conn_close(lv_conn *c, int err, bool flush);
 bool lv_conn_closing(const lv_conn *c);
 /* Peer address as text ("192.0.2.1:5555", "[::1]:5555"), from PROXY where it was given; valid until
@@ -106,9 +123,11 @@ typedef struct lv_accept {
   void *arg;
 } lv_accept;
 
-/* Opens every listener of `conf` on every loop (one SO_REUSEPORT socket a loop; port 0 is chosen
- * once and shared), TLS contexts included. accept[proto] per enum lv_proto (TLS and plain variants
- * of a protocol usually share one). why: >= 256 bytes. @thread main */
+/* A connection is accepted by any loop and handed to the least loaded one before its first byte is
+ * read; there it stays. Opens every listener of `conf` on every loop (one SO_REUSEPORT socket a
+ * loop; port 0 is chosen once and shared), TLS contexts included. accept[proto] per enum lv_proto
+ * (TLS and plain variants of a protocol usually share one). The loops must be running. why: >= 256
+ * bytes. @thread main */
 int lv_net_open(lv_loop *const *loops, int n_loops, const lv_conf *conf,
                 const lv_accept accept[LV_PROTO_COUNT], lv_net **ret_net, char *why);
 /* Real port of the i-th listener of the conf; its bound address as "host:port", IPv6 in brackets.
@@ -120,6 +139,7 @@ int lv_net_reload(lv_net *net, const lv_conf *conf, char *why);
 /* Stops accepting, calls on_shutdown on each connection, waits until all are closed or drain_ms
  * have passed, closes the rest. Returns how many had to be cut. @thread main */
 uint32_t lv_net_shutdown(lv_net *net, uint32_t drain_ms);
+/* After lv_net_shutdown, and after the loops were stopped (their hooks live here). @thread main */
 void lv_net_free(lv_net *net);
 
 #endif
