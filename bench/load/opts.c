@@ -118,6 +118,10 @@ static const row rows[] = {
      "tightest latency objective: a run whose sends were later than max(1 ms, "
      "10 % of it) more than 0.1 % of the time is void",
      K_REAL, AT(objective_ms), 0, 1e6, NULL},
+    {"nap", "US",
+     "closed loop: sleep that long after each turn, so that more arrives per read and the "
+     "generator takes less CPU from the server (0)",
+     K_U64, AT(nap_us), 0, 100000, NULL},
     {"seed", "N", "seed of --poisson and of the run's mark (drawn)", K_U64, AT(seed), 0, 1.8e19,
      NULL},
     {"user", "TEXT", "user name (for Lavva: the app)", K_STR, AT(user), 0, 0, NULL},

@@ -21,7 +21,7 @@ typedef struct lg_opts {
   uint64_t keep_alive_s, receive_max, ramp_per_s, connecting_max;
   /* how */
   lg_mode mode;
-  uint64_t window, count;
+  uint64_t window, count, nap_us;
   double rate_per_s;
   bool poisson;
   double warmup_s, duration_s, drain_s, stall_s, settle_s;

@@ -198,6 +198,10 @@ static void loop(lg_run *run, pace *pc) {
     due_ns = run->opt.mode == LG_OPEN && sending ? lg_open_pull(run, now_ns) : INT64_MAX;
     lg_publish_dirty(run);
     ticks(run, pc, now_ns);
+    if (run->opt.nap_us && run->opt.mode == LG_CLOSED && sending) {
+      struct timespec nap = {0, (long)run->opt.nap_us * 1000};
+      (void)nanosleep(&nap, NULL);
+    }
   }
 }
 
