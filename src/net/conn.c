@@ -501,8 +501,14 @@ static struct lv_conn_peer *peer_of(lv_conn *c) {
     memcpy(peer->text, "gone", 5); /* reset by the peer before anybody asked */
   else
     lv__addr_text(&a, peer->text, sizeof peer->text);
-  lv__tls_names(c, peer);
   return c->peer = peer;
+}
+
+static struct lv_conn_peer *names_of(lv_conn *c) {
+  struct lv_conn_peer *peer = peer_of(c);
+  if (!peer->names && c->ssl) lv__tls_names(c, peer);
+  peer->names = true;
+  return peer;
 }
 
 const char *lv_conn_peer(lv_conn *c) {
@@ -514,9 +520,9 @@ static lv_slice text_or_empty(const char *s) {
 }
 
 lv_slice lv_conn_cert_cn(lv_conn *c) {
-  return c->ssl || c->peer ? text_or_empty(peer_of(c)->cn) : LV_SLICE("");
+  return c->ssl || c->peer ? text_or_empty(names_of(c)->cn) : LV_SLICE("");
 }
 
 lv_slice lv_conn_cert_san(lv_conn *c) {
-  return c->ssl || c->peer ? text_or_empty(peer_of(c)->san) : LV_SLICE("");
+  return c->ssl || c->peer ? text_or_empty(names_of(c)->san) : LV_SLICE("");
 }

@@ -107,7 +107,8 @@ bool lv_conn_closing(const lv_conn *c);
 /* Peer address as text ("192.0.2.1:5555", "[::1]:5555"), from PROXY where it was given; valid until
  * the connection is freed. */
 const char *lv_conn_peer(lv_conn *c);
-/* Common name and first DNS/URI SAN of the client's certificate; empty when there is none. */
+/* Common name and first DNS/URI SAN of the client's verified certificate; empty when there is none.
+ * Behind a PROXY listener without TLS the name that the proxy verified. */
 lv_slice lv_conn_cert_cn(lv_conn *c);
 lv_slice lv_conn_cert_san(lv_conn *c);
 /* Hands the connection to another protocol (HTTP upgrade): ops and data are replaced. */

@@ -41,6 +41,7 @@ typedef struct lv__inbuf {
 struct lv_conn_peer {
   char text[64];
   char *cn, *san;
+  bool names; /* the certificate was looked at */
 };
 
 typedef struct lv__slab {
@@ -97,6 +98,8 @@ uint32_t lv__netloop_drain(lv__netloop *nl, bool cut);
 void lv__conn_readable(lv_conn *c);
 /* Offers kept bytes again after a pause. */
 void lv__conn_reoffer(lv_conn *c);
+/* Keeps n bytes behind those kept already. */
+void lv__conn_keep(lv_conn *c, const uint8_t *p, uint32_t n);
 /* Reads and forgets; closing. */
 void lv__conn_discard(lv_conn *c);
 /* Sends what is queued. 0, or -errno / lv_err when the connection is broken. */
@@ -121,7 +124,7 @@ void lv__tls_free(lv_conn *c);
 void lv__tls_names(lv_conn *c, struct lv_conn_peer *peer);
 
 /* ---- preface.c ---- */
-void lv__preface(lv_conn *c); /* goes on with PROXY and TLS; @thread loop */
+void lv__preface(lv_conn *c); /* goes on with PROXY and TLS. @thread loop */
 
 /* ---- listen.c ---- */
 typedef struct lv__addr {

@@ -45,7 +45,7 @@ static void in_reserve(lv_conn *c, uint32_t n) {
   c->in = in;
 }
 
-static void in_append(lv_conn *c, const uint8_t *p, uint32_t n) {
+void lv__conn_keep(lv_conn *c, const uint8_t *p, uint32_t n) {
   in_reserve(c, n);
   memcpy(c->in->data + c->in->len, p, n);
   c->in->len += n;
@@ -84,7 +84,7 @@ static void check_full(lv_conn *c) {
 static void take(lv_conn *c, const uint8_t *p, uint32_t n) {
   assert(!c->in);
   uint32_t used = lend(c, p, n);
-  if (used < n && c->state == LV__OPEN) in_append(c, p + used, n - used);
+  if (used < n && c->state == LV__OPEN) lv__conn_keep(c, p + used, n - used);
 }
 
 static void take_kept(lv_conn *c) {
@@ -145,7 +145,7 @@ static void read_behind_small(lv_conn *c) {
     return;
   }
   if (kept + (uint32_t)n < c->want) {
-    in_append(c, iov.iov_base, (uint32_t)n);
+    lv__conn_keep(c, iov.iov_base, (uint32_t)n);
     return;
   }
   memcpy(p, c->in->data + c->in->off, kept);
@@ -153,10 +153,10 @@ static void read_behind_small(lv_conn *c) {
   if (c->state != LV__OPEN) return;
   if (used < kept) {
     in_drop(c, used);
-    in_append(c, iov.iov_base, (uint32_t)n);
+    lv__conn_keep(c, iov.iov_base, (uint32_t)n);
   } else {
     in_drop(c, kept);
-    if (used < total) in_append(c, p + used, total - used);
+    if (used < total) lv__conn_keep(c, p + used, total - used);
   }
 }
 
@@ -179,7 +179,7 @@ static void read_behind_large(lv_conn *c) {
   if (!c->in && !c->paused) {
     take(c, c->loop->scratch, over);
   } else {
-    in_append(c, c->loop->scratch, over);
+    lv__conn_keep(c, c->loop->scratch, over);
     take_kept(c);
   }
 }

@@ -130,10 +130,6 @@ static int open_all(lv_net *net, const lv_conf *conf, char *why) {
       snprintf(why, WHY, "listener %u: this process does not serve its protocol", i);
       return LV_E_UNSUPPORTED;
     }
-    if (li->proxy) { /* its decoder comes with wire/proxy.h */
-      snprintf(why, WHY, "listener %u: the PROXY protocol is not served yet", i);
-      return LV_E_UNSUPPORTED;
-    }
     int rc = make_ctx(conf, li, &net->faces[i].ctx, why);
     if (!rc) rc = open_face(net, li, i, why);
     if (rc) return rc;

@@ -278,6 +278,7 @@ static char *alt_name(X509 *x) {
 void lv__tls_names(lv_conn *c, struct lv_conn_peer *peer) {
   X509 *x = c->ssl ? SSL_get0_peer_certificate(c->ssl) : NULL;
   if (!x || SSL_get_verify_result(c->ssl) != X509_V_OK) return;
+  free(peer->cn); /* what a proxy claimed; this is our own handshake */
   peer->cn = common_name(x);
   peer->san = alt_name(x);
 }
