@@ -4,6 +4,7 @@
 #include "core/conf_int.h"
 #include <assert.h>
 #include <ctype.h>
+#include <stdlib.h>
 
 typedef struct unit {
   const char *name;
