@@ -190,7 +190,7 @@ static void put_head(line *l, bool json, enum lv_log_level level, const char *ms
 }
 
 /* One write, or none. Called with the lock held. */
-static void emit(line *l) {
+static bool emit(line *l) {
   if (lg.json) put(l, "}", 1);
   put(l, "\n", 1);
   struct pollfd pfd = {.fd = lg.fd, .events = POLLOUT};
@@ -198,9 +198,10 @@ static void emit(line *l) {
     ssize_t k;
     do k = write(lg.fd, l->b, l->n);
     while (k < 0 && errno == EINTR);
-    if (k == (ssize_t)l->n) return;
+    if (k == (ssize_t)l->n) return true;
   }
   atomic_fetch_add(&lg.dropped, 1);
+  return false;
 }
 
 /* text: the formatted message with markers; `whole` false when it did not fit its buffer. */
@@ -221,8 +222,7 @@ static void write_line(enum lv_log_level level, uint64_t suppressed, const char 
   put_count(&l, lg.json, "suppressed", suppressed);
   put_count(&l, lg.json, "dropped", dropped - lg.dropped_told);
   put_count(&l, lg.json, "cut", l.cut || !whole);
-  lg.dropped_told = dropped;
-  emit(&l);
+  if (emit(&l)) lg.dropped_told = dropped;
   pthread_mutex_unlock(&lg.lock);
 }
 

@@ -5,13 +5,13 @@
  * own
  *
  * Private chunks belong to one queue, so that what a connection is sent in one turn lies in one
- * piece (one entry, one iovec) even when connections take turns: 2 KiB first, 16 KiB once that was
+ * piece (one entry, one iovec) even when connections take turns: 4 KiB first, 16 KiB once that was
  * too little. They are counted without atomics: a queue stays on its loop. Segments and chunks are
  * pooled. An entry's owner is a block, or a chunk with bit 0 set. */
 #include "core/outq.h"
 #include "core/pool.h"
 
-enum { ENTRIES = 15, SMALL_SIZE = 2048, BIG_CAP = 16 * 1024 };
+enum { ENTRIES = 15, SMALL_SIZE = 4096, BIG_CAP = 16 * 1024 };
 
 typedef struct chunk {
   lv_pool_node rest; /* the pool's, while it is free */

@@ -1,0 +1,110 @@
+/* test_metric.c: sums over threads, the 60-second window, and the Prometheus text's grammar. */
+#include "core/metric.h"
+#include "unit.h"
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void *counts(void *arg) {
+  lv_metrics *m = lv_metrics_mine();
+  if (m != lv_metrics_mine()) abort();
+  for (int i = 0; i < 1000; i++) {
+    lv_count(m, LV_C_GW_IN, 2);
+    lv_gauge(m, LV_G_SESSIONS, i % 2 ? -1 : 2);
+    lv_hist_add(&m->commit, 1000, 1);
+  }
+  return NULL;
+}
+
+static void sums(void **state) {
+  pthread_t t[3];
+  for (int i = 0; i < 3; i++) assert_int_equal(pthread_create(&t[i], NULL, counts, NULL), 0);
+  (void)lv_metrics_counter(LV_C_GW_IN); /* while they count */
+  for (int i = 0; i < 3; i++) pthread_join(t[i], NULL);
+  assert_int_equal(lv_metrics_counter(LV_C_GW_IN), 6000); /* threads are gone, counts are not */
+  assert_int_equal(lv_metrics_gauge(LV_G_SESSIONS), 1500);
+  lv_hist *h = malloc(sizeof *h);
+  lv_metrics_hist(1, h);
+  assert_int_equal(h->count, 3000);
+  lv_metrics_hist(0, h);
+  assert_int_equal(h->count, 0);
+  free(h);
+  lv_metrics *other = lv_metrics_new(), *before = lv_metrics_use(other);
+  assert_ptr_equal(lv_metrics_mine(), other);
+  assert_ptr_equal(lv_metrics_use(before), other);
+}
+
+static void window(void **state) {
+  lv_metrics *m = lv_metrics_mine();
+  const int64_t sec = 1000000000, start = 1000 * sec;
+  lv_hist_add(&m->latency, 700000, 10);
+  assert_int_equal(lv_metrics_latency_recent(1), 700000); /* before any sample: all of it */
+  for (int t = 0; t <= 200; t++) {
+    if (t == 100) lv_hist_add(&m->latency, 5000, 100);
+    lv_metrics_sample((lv_wall){start + t * sec});
+    int64_t max = lv_metrics_latency_recent(1), p50 = lv_metrics_latency_recent(0.5);
+    if (t < 100) assert_int_equal(max, 0); /* what was before the first sample is not recent */
+    if (t >= 100 && t < 160) {
+      assert_true(max >= 5000 && max <= 5050);
+      assert_true(p50 >= 5000 && p50 <= 5050);
+    }
+    if (t >= 160) assert_int_equal(max, 0); /* the snapshot of t = 100 is 60 s old */
+  }
+  lv_metrics_sample((lv_wall){start}); /* the clock went back: a new window, no nonsense */
+  lv_hist_add(&m->latency, 9000, 1);
+  assert_true(lv_metrics_latency_recent(1) >= 9000 && lv_metrics_latency_recent(1) < 9100);
+}
+
+/* Lines of one metric stand together behind one HELP and one TYPE; samples parse. */
+static void prometheus(void **state) {
+  size_t n = 0;
+  lv_count(lv_metrics_mine(), LV_C_DROP_HUB_SLOW, 5);
+  lv_hist_add(&lv_metrics_mine()->latency, 2000000000, 1);
+  char *text = lv_metrics_prometheus(&n), *save = NULL, cur[128] = "";
+  char seen[256][128];
+  int groups = 0, samples = 0;
+  assert_int_equal(strlen(text), n);
+  assert_int_equal(text[n - 1], '\n');
+  assert_non_null(strstr(text, "\nlavva_drops_total{stage=\"hub\",reason=\"slow\"} 5\n"));
+  assert_non_null(strstr(text, "\nlavva_gateway_in_messages_total 6000\n"));
+  assert_non_null(strstr(text, "lavva_connections{protocol=\"mqtt\"} 0\n"));
+  assert_non_null(strstr(text, "_seconds_bucket{le=\"1e-05\"} "));
+  assert_non_null(strstr(text, "quantile_seconds{quantile=\"0.999\"} "));
+  unsigned long long last_bucket = 0;
+  for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+    char name[128], type[16];
+    if (sscanf(l, "# TYPE %127s %15s", name, type) == 2) {
+      for (int i = 0; i < groups; i++) assert_string_not_equal(seen[i], name);
+      assert_true(groups < 256);
+      memcpy(seen[groups++], name, sizeof name);
+      memcpy(cur, name, sizeof cur);
+      last_bucket = 0;
+      continue;
+    }
+    if (l[0] == '#') continue;
+    double v;
+    char *space = strrchr(l, ' '), *end;
+    assert_non_null(space);
+    v = strtod(space + 1, &end);
+    assert_true(*end == 0 && v >= 0);
+    assert_true(strncmp(l, cur, strlen(cur)) == 0); /* it belongs to the group above it */
+    if (strstr(l, "_bucket{")) {
+      assert_true((unsigned long long)v >= last_bucket); /* cumulative */
+      last_bucket = (unsigned long long)v;
+    }
+    samples++;
+  }
+  assert_true(samples > LV_C_COUNT + LV_G_COUNT + 60);
+  free(text);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(sums),
+      cmocka_unit_test(window),
+      cmocka_unit_test(prometheus),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
