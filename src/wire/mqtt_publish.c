@@ -49,30 +49,52 @@ static int publish_props(lv__rd *r, bool to_server, lv_mqtt_publish *m) {
   }
 }
 
+/* The rest of a 5.0 packet that has properties. `m` is a copy, so that *ret stays as it was when
+ * they turn out to be bad. */
+static int with_props(lv__rd *r, bool to_server, bool wild, lv_mqtt_publish m,
+                      lv_mqtt_publish *ret) {
+  int err = publish_props(r, to_server, &m);
+  if (err) return err;
+  if (wild) return LV_E_TOPIC;
+  if (m.topic.n == 0 && !m.has_alias) return LV_E_PROTOCOL;
+  m.payload = lv__rd_rest(r);
+  *ret = m;
+  return 0;
+}
+
 int lv_mqtt_publish_decode(uint8_t version, uint8_t flags, lv_slice body, bool to_server,
                            lv_mqtt_publish *ret) {
-  lv_mqtt_publish m = {.dup = flags & 8, .qos = (flags >> 1) & 3, .retain = flags & 1};
-  if (m.qos == 3 || (m.dup && m.qos == 0)) return LV_E_MALFORMED;
+  uint8_t qos = (flags >> 1) & 3;
+  if (LV__RARE(qos == 3 || ((flags & 8) && qos == 0))) return LV_E_MALFORMED;
   lv__rd r = lv__rd_of(body);
+  lv_slice topic;
   bool wild;
-  int err = lv__rd_topic(&r, &m.topic, &wild);
+  uint16_t id = 0;
+  int err = lv__rd_topic(&r, &topic, &wild);
   if (LV__RARE(err)) return err;
-  if (m.qos) {
-    if (lv__rd_u16(&r, &m.packet_id)) return LV_E_MALFORMED;
-    if (m.packet_id == 0) return LV_E_PROTOCOL;
+  if (qos) {
+    if (lv__rd_u16(&r, &id)) return LV_E_MALFORMED;
+    if (LV__RARE(id == 0)) return LV_E_PROTOCOL;
   }
-  if (version >= LV_MQTT_V5) {
-    if (r.p < r.end && *r.p == 0) { /* the usual case: no properties */
-      m.raw_props.p = ++r.p;
-    } else if ((err = publish_props(&r, to_server, &m))) {
-      return err;
+  bool v5 = version >= LV_MQTT_V5;
+  if (v5) {
+    if (r.p == r.end) return LV_E_MALFORMED;
+    if (*r.p != 0) {
+      lv_mqtt_publish m = {
+          .dup = flags & 8, .retain = flags & 1, .qos = qos, .packet_id = id, .topic = topic};
+      return with_props(&r, to_server, wild, m, ret);
     }
+    r.p++;
   }
   if (LV__RARE(wild)) return LV_E_TOPIC;
-  if (LV__RARE(m.topic.n == 0) && !m.has_alias)
-    return version >= LV_MQTT_V5 ? LV_E_PROTOCOL : LV_E_TOPIC;
-  m.payload = lv__rd_rest(&r);
-  *ret = m;
+  if (LV__RARE(topic.n == 0)) return v5 ? LV_E_PROTOCOL : LV_E_TOPIC;
+  *ret = (lv_mqtt_publish){.dup = flags & 8,
+                           .retain = flags & 1,
+                           .qos = qos,
+                           .packet_id = id,
+                           .topic = topic,
+                           .payload = lv__rd_rest(&r),
+                           .raw_props = {r.p, 0}};
   return 0;
 }
 

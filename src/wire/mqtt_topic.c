@@ -7,24 +7,28 @@
  * covers and overlaps with what match says about all topics of a small alphabet. @thread any */
 #include "wire/mqtt_int.h"
 
+static inline uint64_t wild_bytes(uint64_t v) {
+  return lv__has_byte(v, '+') | lv__has_byte(v, '#');
+}
+
+static bool has_wild(lv_slice s) {
+  if (s.n >= 16) {
+    lv__v16 v = lv__load128(s.p + s.n - 16), ok = (v != '+') & (v != '#');
+    for (uint32_t i = 0; i + 16 < s.n; i += 16) {
+      v = lv__load128(s.p + i);
+      ok &= (v != '+') & (v != '#');
+    }
+    return !lv__v16_all(ok);
+  }
+  if (s.n >= 8) return wild_bytes(lv__load64(s.p)) | wild_bytes(lv__load64(s.p + s.n - 8));
+  return s.n && wild_bytes(lv__load_short(s.p, s.n));
+}
+
 int lv__rd_topic(lv__rd *r, lv_slice *ret, bool *ret_wild) {
   lv_slice s;
-  if (LV__RARE(lv__rd_bin(r, &s))) return LV_E_MALFORMED;
-  uint64_t odd = 0, wild = 0, v;
-  uint32_t i = 0;
-  for (; i + 8 <= s.n; i += 8) {
-    v = lv__load64(s.p + i);
-    odd |= lv__odd_bytes(v);
-    wild |= lv__has_byte(v, '+') | lv__has_byte(v, '#');
-  }
-  if (i < s.n) {
-    v = s.n >= 8 ? lv__load64(s.p + s.n - 8) : lv__load_short(s.p, s.n);
-    odd |= lv__odd_bytes(v);
-    wild |= lv__has_byte(v, '+') | lv__has_byte(v, '#');
-  }
-  if (LV__RARE(odd) && !lv_utf8_valid(s, true)) return LV_E_MALFORMED;
+  if (LV__RARE(lv__rd_bin(r, &s) || !lv__str_ok(s))) return LV_E_MALFORMED;
   *ret = s;
-  *ret_wild = wild != 0;
+  *ret_wild = has_wild(s);
   return 0;
 }
 

@@ -9,6 +9,7 @@ second implementation (LAVVA_E2E_SERVER=mosquitto). Both offer the same few attr
 Nothing sleeps for a fixed time to let something happen: `wait` looks at a condition until a
 deadline. Config documents for Lavva are made in one place, lvconf.py.
 """
+import copy
 import itertools
 import os
 import shlex
@@ -21,8 +22,10 @@ import time
 import urllib.error
 import urllib.request
 
+import lvconf
 import raw
 
+PROTOS = ("mqtt", "http", "mqtts", "https")
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 BIN = os.path.abspath(os.environ.get("LAVVA_BIN", os.path.join(ROOT, "build", "lavva")))
@@ -166,7 +169,7 @@ class Server:
         """Everything `sub` gets up to a message that `pub` publishes now, acknowledged. What pub
         published before to the same channel has arrived by then, or never will."""
         topic = f"e2e/barrier/{self.uid()}"
-        sub.subscribe(topic, qos=0)
+        sub.subscribe(topic, qos=1)        # it waits behind a full window, as the others do
         pub.publish(topic, b"barrier", qos=qos)
         return [p for p in sub.until(lambda p: p.topic == topic) if p.topic != topic]
 
@@ -210,15 +213,17 @@ class Mosquitto(Server):
 
 
 class Lavva(Server):
-    """`lavva serve`. With `config` (text) it runs that document; without, the development
-    instance."""
+    """`lavva serve`. With `config` (a document of lvconf.py) it runs that; without, the
+    development instance. Listeners: the four plain ones on free ports, unless the document has a
+    listener of that protocol; those of the document get a free port where they say 0."""
 
     name = "lavva"
 
     def __init__(self, folder, config=None, args=(), env=None):
         super().__init__(folder)
         self.data = os.path.join(folder, "data")
-        self.config, self.args, self.extra_env = config, list(args), env or {}
+        self.config, self.args, self.extra_env = copy.deepcopy(config), list(args), env or {}
+        self.conf_path = os.path.join(folder, "lavva.yaml")
         self.env = {}
         self.ports = {}
         self.http = self.https = self.mqtts = self.ca = None
@@ -230,15 +235,37 @@ class Lavva(Server):
     def argv(self):
         argv = [BIN, "serve"]
         if self.config is not None:
-            path = os.path.join(self.dir, "lavva.yaml")
-            with open(path, "w") as f:
-                f.write(self.config)
-            argv.append(path)
+            self.write_config()
+            return [*argv, self.conf_path, "--data", self.data, *self.args]
         argv += ["--data", self.data]
         for opt in ("--mqtt", "--http", "--mqtts", "--https"):
             if opt not in self.args:
                 argv += [opt, "127.0.0.1:0"]
         return argv + self.args
+
+    def write_config(self):
+        """Gives the listeners their ports and writes the document."""
+        listen = self.config["listen"]
+        for proto in ("mqtt", "http"):
+            if not any(proto in one for one in listen):
+                listen.append({proto: "127.0.0.1:0"})
+        for one in listen:
+            for proto in PROTOS:
+                if proto in one:
+                    if one[proto].endswith(":0"):
+                        one[proto] = f"{one[proto][:-2]}:{free_port()}"
+                    if getattr(self, proto) is None:
+                        setattr(self, proto, hostport(one[proto]))
+        with open(self.conf_path, "w") as f:
+            f.write(lvconf.text(self.config))
+
+    def reload(self, config):
+        """Writes another document (same listeners) and sends SIGHUP."""
+        listen = self.config["listen"]
+        self.config = copy.deepcopy(config)
+        self.config["listen"] = listen
+        self.write_config()
+        self.signal(signal.SIGHUP)
 
     def launch(self):
         """Starts the process without waiting for anything."""
@@ -255,7 +282,16 @@ class Lavva(Server):
         return self.ready(timeout)
 
     def ready(self, timeout=None):
-        """Waits until dev.env names this process, then takes the facts from it."""
+        """Waits until dev.env names this process, then takes the facts from it; with a
+        document: until its listeners accept and /readyz says so."""
+        if self.config is not None:
+            wait(lambda: not self.alive() or self.listening(), "the listeners", timeout)
+            assert self.alive(), f"lavva exited {self.proc.returncode}:\n{self.log()[-4000:]}"
+            first = self.config["apps"][0]
+            self.user = self.user or first["name"]
+            if first["keys"] and not self.key:
+                self.key = lvconf.key_text(first["keys"][0]["id"])
+            return self
         def there():
             if not self.alive():
                 return True
@@ -276,6 +312,16 @@ class Lavva(Server):
         if get("LAVVA_KEY"):
             self.user, self.key = get("LAVVA_APP"), get("LAVVA_KEY")
         return self
+
+    def listening(self):
+        for one in self.config["listen"]:
+            for proto in PROTOS:
+                if proto in one and not accepts(hostport(one[proto])):
+                    return False
+        try:
+            return self.get("/readyz")[0] == 200
+        except OSError:
+            return False
 
     def get(self, path, timeout=None):
         """GET over HTTP: (status, headers, text)."""

@@ -1,0 +1,319 @@
+/* recover.c: opening what an earlier process left behind. Reads files, decides, mends; see
+ * recover_tail.c for the segments that have no index yet.
+ *
+ *   1. list the folder: segments by base, spares, leftovers of interrupted steps (removed)
+ *   2. open each segment: head, synced mark, index file; a segment inside the range of a compacted
+ *      one before it is a leftover of that compaction
+ *   3. sealed segments: channel facts from the index directories; a missing or damaged index is
+ *      made anew from the records
+ *   4. the others: scanned, the torn tail cut
+ *   5. the epoch: kept, or a new one where offsets that somebody saw may have been lost
+ *
+ * @thread main */
+#include "broker/embedded/elog_int.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct names {
+  const char *log;
+  uint64_t *bases, *idx;
+  uint32_t n_bases, n_idx, cap;
+  char (*junk)[LV__NAME_MAX];
+  char (*spares)[LV__NAME_MAX];
+  uint32_t n_junk, n_spares;
+} names;
+
+static bool ends_with(const char *s, const char *end) {
+  size_t n = strlen(s), m = strlen(end);
+  return n >= m && strcmp(s + n - m, end) == 0;
+}
+
+static void names_grow(names *f) {
+  uint32_t most = f->n_bases;
+  if (f->n_idx > most) most = f->n_idx;
+  if (f->n_junk > most) most = f->n_junk;
+  if (f->n_spares > most) most = f->n_spares;
+  if (most < f->cap) return;
+  f->cap = f->cap ? 2 * f->cap : 64;
+  f->bases = realloc(f->bases, f->cap * sizeof *f->bases);
+  f->idx = realloc(f->idx, f->cap * sizeof *f->idx);
+  f->junk = realloc(f->junk, f->cap * sizeof *f->junk);
+  f->spares = realloc(f->spares, f->cap * sizeof *f->spares);
+  if (!f->bases || !f->idx || !f->junk || !f->spares) abort();
+}
+
+static int on_name(void *arg, const char *name) {
+  names *f = arg;
+  size_t n = strlen(f->log);
+  uint64_t base;
+  if (strncmp(name, f->log, n) != 0 || (name[n] != '-' && name[n] != '.')) return 0;
+  if (strlen(name) >= LV__NAME_MAX) return 0;
+  names_grow(f);
+  if (lv__seg_name_parse(f->log, name, "seg", &base))
+    f->bases[f->n_bases++] = base;
+  else if (lv__seg_name_parse(f->log, name, "idx", &base))
+    f->idx[f->n_idx++] = base;
+  else if (ends_with(name, ".spare"))
+    memcpy(f->spares[f->n_spares++], name, strlen(name) + 1);
+  else if (ends_with(name, ".tmp"))
+    memcpy(f->junk[f->n_junk++], name, strlen(name) + 1);
+  return 0;
+}
+
+static void names_done(names *f) {
+  free(f->bases);
+  free(f->idx);
+  free(f->junk);
+  free(f->spares);
+}
+
+static int cmp_u64(const void *a, const void *b) {
+  uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+  return x < y ? -1 : x > y;
+}
+
+static int remove_seg_files(lv_elog *l, uint64_t base) {
+  char name[LV__NAME_MAX];
+  lv__seg_name(l->name, base, "idx", name);
+  (void)l->disk->ops->remove(l->disk, name);
+  lv__seg_name(l->name, base, "seg", name);
+  return l->disk->ops->remove(l->disk, name);
+}
+
+/* Opens the segments; leaves out (and removes) leftovers of a compaction. */
+static int open_segs(lv_elog *l, names *f, char *why) {
+  if (f->n_bases) qsort(f->bases, f->n_bases, sizeof *f->bases, cmp_u64);
+  for (uint32_t i = 0; i < f->n_bases; i++) {
+    lv_elog_seg *seg;
+    lv_elog_seg *last = l->n_segs ? lv__open_seg(l) : NULL;
+    if (last && last->compacted && f->bases[i] < last->end) {
+      int rc = remove_seg_files(l, f->bases[i]);
+      if (rc < 0) return rc;
+      l->dir_dirty = true;
+      continue;
+    }
+    int rc = f->bases[i] % LV_REC_ALIGN || f->bases[i] < LV__LSN_FIRST
+                 ? LV_E_CORRUPT
+                 : lv__seg_open(l->disk, l->name, f->bases[i], &seg);
+    if (rc < 0) {
+      (void)snprintf(why, LV_ELOG_WHY, "%s-%016llx.seg: %s", l->name,
+                     (unsigned long long)f->bases[i], lv_err_text(rc));
+      return rc;
+    }
+    lv__segs_push(l, seg);
+  }
+  return 0;
+}
+
+static int load_idx(lv_elog *l, char *why) {
+  for (uint32_t i = 0; i < l->n_segs; i++) {
+    lv__idx *idx = NULL;
+    int rc = lv__idx_load(l->disk, l->name, l->segs[i], &idx);
+    if (rc == LV_E_FORMAT) {
+      (void)snprintf(why, LV_ELOG_WHY, "%s-%016llx.idx: %s", l->name,
+                     (unsigned long long)l->segs[i]->base, lv_err_text(rc));
+      return rc;
+    }
+    if (rc == LV_E_IO || rc == LV_E_NOMEM) return rc;
+    if (rc < 0) continue;
+    atomic_store(&l->segs[i]->idx, idx);
+    l->segs[i]->end = idx->seg_end;
+  }
+  return 0;
+}
+
+/* Below this, everything was synced once: what the marks and the indexes say. */
+static uint64_t trusted_end(const lv_elog *l) {
+  uint64_t t = 0;
+  for (uint32_t i = 0; i < l->n_segs; i++) {
+    t = lv__max(t, l->segs[i]->mark);
+    if (atomic_load(&l->segs[i]->idx)) t = lv__max(t, l->segs[i]->end);
+  }
+  return t;
+}
+
+static void take_dir(lv_elog *l, const lv__idx *idx) {
+  for (uint32_t i = 0; i < idx->n_dir; i++) {
+    const lv__dir *d = &idx->dir[i];
+    if (d->chan == 0 || d->chan >= LV_ELOG_CHAN_MAX) continue;
+    lv__chan *c = lv__chan_at(l, d->chan, true);
+    c->next = lv__max(c->next, d->first + d->count);
+    c->bytes += d->bytes;
+  }
+}
+
+/* Segments that cannot be the tail, because a sealed or a marked one follows: their index is made
+ * anew when it is missing. */
+static int take_sealed(lv_elog *l, uint64_t trusted, lv_elog_recovery *rec) {
+  uint32_t sealed = 0;
+  for (uint32_t i = 0; i < l->n_segs; i++)
+    if (atomic_load(&l->segs[i]->idx) || l->segs[i]->compacted ||
+        (i + 1 < l->n_segs && l->segs[i + 1]->base <= trusted && l->segs[i + 1]->head_ok &&
+         l->segs[i + 1]->mark))
+      sealed = i + 1;
+  for (uint32_t i = 0; i < sealed; i++) {
+    lv_elog_seg *seg = l->segs[i];
+    if (!atomic_load(&seg->idx)) {
+      uint64_t room = seg->base + seg->cap - LV_ELOG_HEAD;
+      uint64_t next = i + 1 < l->n_segs ? l->segs[i + 1]->base : room;
+      if (seg->cap < LV_ELOG_HEAD) room = seg->base;
+      if (!seg->compacted && i + 1 < l->n_segs && l->segs[i + 1]->head_ok &&
+          l->segs[i + 1]->prev_end >= seg->base)
+        next = l->segs[i + 1]->prev_end;
+      if (!seg->compacted) seg->end = lv__min(room, next);
+      int rc = lv__idx_rebuild(l, seg);
+      if (rc < 0) return rc;
+      lv__idx *idx = atomic_load(&seg->idx);
+      if (!seg->compacted && idx->scan_end < seg->end && next > room) seg->end = idx->scan_end;
+      rec->indexes_rebuilt++;
+    }
+    take_dir(l, atomic_load(&seg->idx));
+  }
+  return 0;
+}
+
+static bool first_seen(lv_elog *l, uint32_t chan, uint64_t *ret) {
+  for (uint32_t i = 0; i < l->n_segs; i++) {
+    lv__idx *idx = atomic_load(&l->segs[i]->idx);
+    uint32_t unit, behind;
+    if (!idx) break;
+    lv__idx_units(idx, chan, &unit, &behind);
+    if (unit == behind) continue;
+    *ret = idx->dir[unit].first;
+    return true;
+  }
+  const lv__chan *c = lv__chan_at(l, chan, false);
+  const lv__unit *u = c ? c->cur : NULL;
+  for (; u; u = u->prev) *ret = u->first;
+  return c && c->cur;
+}
+
+/* Without the channels file the oldest record seen is the first. */
+static void guess_firsts(lv_elog *l) {
+  for (uint32_t i = 1; i < l->chan_top; i++) {
+    lv__chan *c = lv__chan_at(l, i, false);
+    uint64_t first;
+    if (c && c->next > 0 && first_seen(l, i, &first)) c->first = lv__max(c->first, first);
+  }
+}
+
+static int keep_spares(lv_elog *l, const names *f, bool clean) {
+  int rc = 0;
+  for (uint32_t i = 0; rc == 0 && i < f->n_spares; i++) {
+    int fd;
+    uint64_t size = 0;
+    rc = l->disk->ops->open(l->disk, f->spares[i], false, &fd);
+    if (rc == 0) {
+      rc = l->disk->ops->size(l->disk, fd, &size);
+      l->disk->ops->close(l->disk, fd);
+    }
+    if (rc == 0 && clean && l->n_spares < LV__SPARES && size >= l->first_bytes) {
+      lv__spare *s = &l->spares[l->n_spares++];
+      memcpy(s->name, f->spares[i], sizeof s->name);
+      s->cap = size;
+    } else if (rc == 0) {
+      /* After a crash it may hold records of a segment whose name was lost: valid ones, at
+       * addresses that are given again. */
+      rc = l->disk->ops->remove(l->disk, f->spares[i]);
+      l->dir_dirty = true;
+    }
+  }
+  return rc;
+}
+
+static int remove_leftovers(lv_elog *l, const names *f) {
+  int rc = 0;
+  for (uint32_t i = 0; rc == 0 && i < f->n_junk; i++, l->dir_dirty = true)
+    rc = l->disk->ops->remove(l->disk, f->junk[i]);
+  for (uint32_t i = 0; rc == 0 && i < f->n_idx; i++) {
+    if (f->n_bases && bsearch(&f->idx[i], f->bases, f->n_bases, sizeof *f->bases, cmp_u64))
+      continue;
+    char name[LV__NAME_MAX];
+    lv__seg_name(l->name, f->idx[i], "idx", name);
+    rc = l->disk->ops->remove(l->disk, name);
+  }
+  return rc;
+}
+
+int lv__epoch_begin(lv_elog *l) {
+  lv_elog_seg *seg = l->n_segs ? lv__open_seg(l) : NULL;
+  uint64_t end = l->n_segs ? lv_elog_end(l) : 0, prev_end = end;
+  uint64_t base = end ? (end / LV__EPOCH_STEP + 1) * LV__EPOCH_STEP : LV__LSN_FIRST;
+  lv__epoch_new(l);
+  if (seg && !atomic_load(&seg->idx) && end == seg->base) { /* empty: its place is taken */
+    char name[LV__NAME_MAX];
+    lv__seg_name(l->name, seg->base, "seg", name);
+    int rc = l->disk->ops->remove(l->disk, name);
+    if (rc < 0) return rc;
+    prev_end = seg->prev_end;
+    (void)pthread_mutex_lock(&l->mu);
+    lv__mem_drop(l, seg);
+    l->n_segs--;
+    (void)pthread_mutex_unlock(&l->mu);
+    lv__seg_unref(seg, 1);
+  }
+  return lv__seg_switch(l, base, l->n_segs ? prev_end : base, 0);
+}
+
+int lv__settle_open(lv_elog *l, bool new_epoch) {
+  lv_elog_seg *last = l->n_segs ? lv__open_seg(l) : NULL;
+  int rc = 0;
+  if (new_epoch)
+    rc = lv__epoch_begin(l);
+  else if (atomic_load(&last->idx))
+    rc = lv__seg_switch(l, last->end, last->end, 0);
+  if (rc < 0) return rc;
+  if (l->dir_dirty) {
+    rc = l->disk->ops->sync(l->disk, lv__open_seg(l)->fd);
+    if (rc == 0) rc = l->disk->ops->sync_dir(l->disk);
+    if (rc < 0) return rc;
+    l->dir_dirty = false;
+  }
+  atomic_store(&l->synced, lv_elog_end(l));
+  return 0;
+}
+
+static int recover_from(lv_elog *l, names *f, lv_elog_recovery *rec, char *why) {
+  int rc, chans;
+  if ((rc = open_segs(l, f, why)) < 0 || (rc = load_idx(l, why)) < 0) return rc;
+  chans = lv__chans_load(l);
+  if (chans == LV_E_FORMAT)
+    (void)snprintf(why, LV_ELOG_WHY, "%s.chans: %s", l->name, lv_err_text(chans));
+  if (chans == LV_E_FORMAT || chans == LV_E_IO) return chans;
+  bool had_any = l->n_segs > 0, lost_chans = false;
+  uint64_t trusted = trusted_end(l);
+  lv__tail tail = {.limit = UINT64_MAX, .trusted = trusted};
+  if (had_any) {
+    if ((rc = take_sealed(l, trusted, rec)) < 0) return rc;
+    if ((rc = lv__recover_tail(l, &tail, rec)) < 0) return rc;
+    lost_chans = chans < 0 && (l->n_segs == 0 || l->segs[0]->base != LV__LSN_FIRST);
+    if (chans < 0) guess_firsts(l);
+  }
+  for (uint32_t i = l->n_segs; i > 0 && !l->epoch[0]; i--)
+    memcpy(l->epoch, l->segs[i - 1]->epoch, sizeof l->epoch);
+  if ((rc = keep_spares(l, f, rec->clean)) < 0 || (rc = remove_leftovers(l, f)) < 0) return rc;
+  rec->new_epoch =
+      l->n_segs == 0 || !l->epoch[0] || lost_chans || (l->visible_unsynced && !rec->clean);
+  rc = lv__settle_open(l, rec->new_epoch);
+  rec->segments = l->n_segs;
+  rec->new_epoch &= had_any;
+  return rc;
+}
+
+void lv__chans_rewind(lv_elog *l) {
+  for (uint32_t i = 1; i < l->chan_top; i++) {
+    lv__chan *c = lv__chan_at(l, i, false);
+    if (c) c->next_w = c->next;
+  }
+}
+
+int lv__recover(lv_elog *l, lv_elog_recovery *rec, char *why) {
+  names f = {.log = l->name};
+  *rec = (lv_elog_recovery){0};
+  int rc = l->disk->ops->list(l->disk, on_name, &f);
+  if (rc == 0) rc = recover_from(l, &f, rec, why);
+  if (rc < 0 && !why[0]) (void)snprintf(why, LV_ELOG_WHY, "log %s: %s", l->name, lv_err_text(rc));
+  names_done(&f);
+  if (rc == 0) lv__chans_rewind(l);
+  return rc;
+}

@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""Writes the seed corpora of the wire targets into tests/fuzz/corpus: one small file for each kind of
+input. Run it again after changing it; the files are kept in the repository, so that a build needs no
+Python for them."""
+import os
+import struct
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def crc32c(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for b in data:
+        crc ^= b
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def s(text) -> bytes:
+    raw = text if isinstance(text, bytes) else text.encode()
+    return struct.pack(">H", len(raw)) + raw
+
+
+def varint(n: int) -> bytes:
+    out = b""
+    while True:
+        n, low = n >> 7, n & 127
+        out += bytes([low | (128 if n else 0)])
+        if not n:
+            return out
+
+
+def packet(first: int, body: bytes) -> bytes:
+    return bytes([first]) + varint(len(body)) + body
+
+
+def props(raw: bytes = b"") -> bytes:
+    return varint(len(raw)) + raw
+
+
+MESSAGE = (b"\x01\x01" + b"\x03" + s("text/plain") + b"\x08" + s("re/ply") + b"\x09" + s(b"\x00\xff")
+           + b"\x26" + s("tag") + s("t1") + b"\x26" + s("cat") + s("é"))
+
+
+def mqtt():
+    v3, v5, v5_client = b"\0", b"\1", b"\3"
+    will5 = props(b"\x18\0\0\0\7\x02\0\0\0\x1e" + MESSAGE) + s("will/t") + s("bye")
+    con5 = (b"\x11\0\0\0\x0a\x21\0\x14\x27\0\0\1\0\x22\0\5\x19\1\x17\0\x26" + s("a") + s("b")
+            + b"\x15" + s("plain") + b"\x16" + s(b"\0\1"))
+    return {
+        "connect3": v3 + packet(0x10, s("MQTT") + b"\4\xee\0\x3c" + s("id") + s("w/t") + s("bye")
+                                + s("user") + s("pass")),
+        "connect3_old": v3 + packet(0x10, s("MQIsdp") + b"\3\2\0\0" + s("id")),
+        "connect5": v5 + packet(0x10, s("MQTT") + b"\5\xf6\0\x3c" + props(con5) + s("id") + will5
+                                + s("user") + s(b"\0\xff")),
+        "connect5_bare": v5 + packet(0x10, s("MQTT") + b"\5\2\0\0" + props() + s("")),
+        "publish3": v3 + packet(0x30, s("chan/key/level") + b"payload"),
+        "publish3_qos": v3 + packet(0x3d, s("c") + b"\1\2" + b"x"),
+        "publish5": v5 + packet(0x32, s("chan/key") + b"\0\1" + props() + b"payload"),
+        "publish5_props": v5 + packet(0x34, s("chan/é") + b"\0\1" + props(
+            b"\x02\0\0\0\x3c\x23\0\5" + MESSAGE) + b"text"),
+        "publish5_alias": v5 + packet(0x30, s("") + props(b"\x23\0\1") + b"x"),
+        "publish5_ids": v5_client + packet(0x30, s("a") + props(b"\x0b\x80\1\x0b\2") + b"x"),
+        "acks3": v3 + b"".join(packet(t, b"\0\1") for t in (0x40, 0x50, 0x62, 0x70)),
+        "acks5": v5 + packet(0x40, b"\0\1\x87" + props(b"\x1f" + s("no"))) + packet(0x50, b"\0\2\x10")
+        + packet(0x62, b"\0\3\x92\0") + packet(0x70, b"\0\4"),
+        "subscribe3": v3 + packet(0x82, b"\0\1" + s("a/+") + b"\1" + s("#") + b"\0"),
+        "subscribe5": v5 + packet(0x82, b"\0\1" + props(b"\x0b\x80\1\x26" + s("k") + s("v"))
+                                  + s("a/#") + b"\x2e" + s("$share/g/a") + b"\1"),
+        "unsubscribe3": v3 + packet(0xa2, b"\0\1" + s("a/+") + s("#")),
+        "unsubscribe5": v5 + packet(0xa2, b"\0\1" + props() + s("$share/g/a")),
+        "pings": v3 + b"\xc0\0\xd0\0\xe0\0",
+        "disconnect5": v5 + packet(0xe0, b"\4" + props(b"\x11\0\0\0\7\x1f" + s("bye"))),
+    }
+
+
+def topic():
+    rows = {
+        "exact": ("a/b", "a/b", "a/b"), "plus": ("a/+/c", "a/#", "a/b/c"), "hash": ("#", "+/#", "a"),
+        "parent": ("a/#", "a", "a"), "empty": ("/+/#", "/#", "/"), "dollar": ("$SYS/#", "+/a", "$SYS/a"),
+        "share": ("$share/g/a/#", "a/+", "a/"), "utf8": ("é/+", "é/#", "é/ü"),
+        "usable": ("chan.A-1_x/k", "+/k", "chan.A-1_x/k"), "bad": ("a#", "+a", "a/+"),
+    }
+    return {k: "\n".join(v).encode() for k, v in rows.items()}
+
+
+def http():
+    head, chunk = b"\0\7", b"\1\3"
+    host = b"Host: localhost:8080\r\n"
+    return {
+        "get": head + b"GET /v1/a%20b?x=1&y=a+b HTTP/1.1\r\n" + host + b"Accept: */*\r\n\r\n",
+        "get10": head + b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+        "post": head + b"POST /p HTTP/1.1\r\n" + host + b"Content-Length: 5\r\n"
+                b"Expect: 100-continue\r\n\r\nhello",
+        "chunked": head + b"POST /p HTTP/1.1\r\n" + host + b"Transfer-Encoding: chunked\r\n\r\n",
+        "smuggle": head + b"POST / HTTP/1.1\r\n" + host + b"Content-Length: 5\r\n"
+                   b"Transfer-Encoding: chunked\r\n\r\n",
+        "upgrade": head + b"GET /mqtt HTTP/1.1\r\n" + host + b"Connection: keep-alive, Upgrade\r\n"
+                   b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n",
+        "absolute": head + b"GET http://h:80/p?q HTTP/1.1\r\n" + host + b"\r\n",
+        "asterisk": head + b"\r\nOPTIONS * HTTP/1.1\r\n" + host + b"\r\n",
+        "fold": head + b"GET / HTTP/1.1\r\n" + host + b"A: b\r\n c\r\n\r\n",
+        "connect": head + b"CONNECT h:443 HTTP/1.1\r\n" + host + b"\r\n",
+        "body": chunk + b"3\r\nabc\r\n1a;n=\"v\"\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\nSum: 1\r\n\r\nGET",
+        "body_empty": chunk + b"0\r\n\r\n",
+        "body_large": chunk + b"ffffffffffffffff\r\n",
+    }
+
+
+def proxy():
+    sig = b"\r\n\r\n\0\r\nQUIT\n"
+    v4, v6 = bytes(range(12)), bytes(range(36))
+
+    def tlv(kind, raw):
+        return bytes([kind]) + s(raw)
+
+    def head(cmd, fam, raw):
+        return b"\0" + sig + bytes([0x20 | cmd, fam]) + struct.pack(">H", len(raw)) + raw
+
+    ssl = tlv(0x20, b"\7\0\0\0\0" + tlv(0x21, b"TLSv1.3") + tlv(0x22, b"device-1")
+              + tlv(0x23, b"ECDHE") + tlv(0x24, b"SHA256") + tlv(0x25, b"RSA2048"))
+    full = bytearray(head(1, 0x11, v4 + tlv(1, b"mqtt") + tlv(2, b"example.org") + tlv(4, b"\0\0")
+                          + tlv(5, b"id-1") + ssl + tlv(3, b"\0\0\0\0")))
+    full[-4:] = struct.pack(">I", crc32c(bytes(full[1:])))
+    mended = bytes([1]) + bytes(full[1:-4]) + b"\0\0\0\0"
+    return {
+        "local": head(0, 0, b""), "tcp4": head(1, 0x11, v4) + b"\x10\x0c", "tcp6": head(1, 0x21, v6),
+        "udp4": head(1, 0x12, v4), "unix": head(1, 0x31, b"/run/a".ljust(108, b"\0") + b"/" * 108),
+        "unspec": head(1, 0, b"noise"), "full": bytes(full), "mended": mended,
+    }
+
+
+def rec():
+    def make(flags, topic, pid, prop, ext, val, key_off=0xFFFF, kind=1, packet_id=0, seal=b"\0"):
+        body = topic + pid + prop + ext + val
+        pad = -len(body) % 8
+        rest = struct.pack("<QQqIHHHHBBH", 8, 1, 1700000000 * 10**9, 3, len(topic), key_off, len(pid),
+                           len(prop), kind | pad << 5, flags, packet_id) + body + b"\0" * pad
+        return seal + struct.pack("<II", 8 + len(rest), crc32c(rest)) + rest
+
+    return {
+        "plain": make(0, b"c", b"dev", b"", b"", b"21.5"),
+        "key": make(5, b"c/k", b"dev", b"\1\1", b"", b"hello", 2),
+        "all": make(2 | 8 | 16 | 32, b"c/k", b"dev", b"\1\1", bytes(20), b"v" * 40, 2, packet_id=7),
+        "state": make(0, b"sess/x", b"", b"", b"", b"", kind=2, seal=b"\1"),
+        "default": make(0, b"/odd topic", b"", b"", b"", b"x", 0, seal=b"\1"),
+        "bad_crc": make(0, b"c", b"", b"", b"", b"12345678")[:-1] + b"9",
+    }
+
+
+def main():
+    for name, make in (("mqtt", mqtt), ("topic", topic), ("http", http), ("proxy", proxy),
+                       ("rec", rec)):
+        folder = os.path.join(HERE, "corpus", name)
+        os.makedirs(folder, exist_ok=True)
+        for key, raw in make().items():
+            with open(os.path.join(folder, key), "wb") as f:
+                f.write(raw)
+
+
+if __name__ == "__main__":
+    main()
