@@ -431,11 +431,13 @@ static void flush_one(lv_conn *c) {
     }
   }
   c->dirty = 0;
+  if (c->reoffer && c->state == LV__OPEN) lv__conn_dirty(c); /* there is still more */
   bool sending = c->state == LV__OPEN || c->state == LV__FLUSHING;
   if (sending && c->outq.bytes && !c->writable_wait && !c->broken) send_queue(c);
-  if (c->state == LV__FLUSHING && c->outq.bytes == 0 && !c->dirty) {
+  if (c->dirty && c->state != LV__OPEN) return; /* it is on the list again */
+  if (c->state == LV__FLUSHING && c->outq.bytes == 0) {
     finish_flush(c);
-  } else if (c->state == LV__CLOSE && !c->dirty) {
+  } else if (c->state == LV__CLOSE) {
     end_protocol(c);
     teardown(c);
   } else if (c->state == LV__FLUSHING || c->writable_wait != !!(c->interest & UV_WRITABLE)) {
