@@ -1,0 +1,1 @@
+"""What bench/run is made of: servers (who is measured), scenarios (how), report (what it means)."""

@@ -1,0 +1,154 @@
+"""The servers that are measured: how each is configured, started and stopped.
+
+Each runs on a free port of 127.0.0.1, in a folder of its own below BUILD/bench-tmp (a real disk,
+unless LAVVA_BENCH_TMP says otherwise), is ready when it accepts, and is ended by its process id.
+"""
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.environ.get("LAVVA_BUILD", os.path.join(ROOT, "build"))
+PEERS = os.path.join(ROOT, "bench", "peers")
+RING_BYTES = 256 << 20  # the relay's pre-written file
+
+
+class Missing(Exception):
+    """The program is not there (a peer that is not installed, a binary that is not built)."""
+
+
+def program(name, build_path=None):
+    path = os.path.join(BUILD, build_path) if build_path else shutil.which(
+        name, path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
+    if not path or not os.access(path, os.X_OK):
+        raise Missing(f"{build_path or name} is missing")
+    return path
+
+
+def temp_dir():
+    base = os.environ.get("LAVVA_BENCH_TMP", os.path.join(BUILD, "bench-tmp"))
+    os.makedirs(base, exist_ok=True)
+    path = tempfile.mkdtemp(dir=base)
+    os.chmod(path, 0o755)  # mosquitto started by root changes to its own user
+    return path
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def lavva_config(directory, port, durability):
+    """Our own configuration: everything at its default but what the scenario is about."""
+    return f"""server:
+  data: {directory}/data
+  anonymous: true
+  log: {{level: warn}}
+listen:
+  - mqtt: 127.0.0.1:{port}
+apps:
+  - name: bench
+    auto_channels: true
+    session_durability: {durability}
+    channel_defaults:
+      durability: {durability}
+      retention: {{bytes: 1GiB}}
+"""
+
+
+def write(path, text):
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(text)
+    return path
+
+
+def lavva(durability):
+    def command(directory, port):
+        binary = program("lavva", "lavva")
+        conf = write(f"{directory}/lavva.yaml", lavva_config(directory, port, durability))
+        return [binary, "serve", conf]
+    return command
+
+
+def relay(*options):
+    def command(directory, port):
+        own = [o.replace("@DIR@", directory) for o in options]
+        return [program("lavva-relay", "bench/lavva-relay"), "--port", str(port), *own]
+    return command
+
+
+def templated(binary, option, template):
+    def command(directory, port):
+        with open(os.path.join(PEERS, template), encoding="utf-8") as f:
+            text = f.read().replace("@PORT@", str(port)).replace("@DIR@", directory)
+        return [program(binary), option, write(f"{directory}/{template}", text)]
+    return command
+
+
+KINDS = {
+    "lavva-memory": lavva("memory"),
+    "lavva-disk": lavva("disk"),
+    "relay": relay(),
+    "relay-memory": relay("--file", "@DIR@/log", "--file-size", str(RING_BYTES)),
+    "relay-disk": relay("--file", "@DIR@/log", "--file-size", str(RING_BYTES), "--sync"),
+    "relay-grow": relay("--file", "@DIR@/log", "--sync"),
+    "mosquitto": templated("mosquitto", "-c", "mosquitto-tuned.conf"),
+    "mosquitto-untuned": templated("mosquitto", "-c", "mosquitto-untuned.conf"),
+    "nats": templated("nats-server", "-c", "nats-tuned.conf"),
+}
+
+
+class Server:
+    def __init__(self, kind, proc, port, directory):
+        self.kind, self.proc, self.port, self.dir = kind, proc, port, directory
+        self.pid = proc.pid
+
+    def output(self):
+        """The last of what it said."""
+        with open(f"{self.dir}/output", encoding="utf-8", errors="replace") as f:
+            return f.read()[-600:].strip()
+
+    def stop(self):
+        """Ends it (SIGTERM, then SIGKILL) and removes its folder; its exit code."""
+        if self.proc.poll() is None:
+            self.proc.send_signal(signal.SIGTERM)
+            try:
+                self.proc.wait(20)
+            except subprocess.TimeoutExpired:
+                self.proc.kill()
+                self.proc.wait()
+        shutil.rmtree(self.dir, ignore_errors=True)
+        return self.proc.returncode
+
+
+def accepts(port):
+    with socket.socket() as s:
+        s.settimeout(1)
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+def start(kind):
+    """Starts a server of this kind and returns it once it accepts connections."""
+    directory, port = temp_dir(), free_port()
+    try:
+        command = KINDS[kind](directory, port)
+    except Missing:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    with open(f"{directory}/output", "wb") as out:
+        proc = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                cwd=directory, start_new_session=True)
+    server = Server(kind, proc, port, directory)
+    end = time.monotonic() + 30
+    while not accepts(port):
+        if proc.poll() is not None or time.monotonic() > end:
+            said = server.output()
+            server.stop()
+            raise RuntimeError(f"{kind} did not come up: {said or 'it said nothing'}")
+        time.sleep(0.02)
+    return server
