@@ -143,7 +143,7 @@ void lv__conf_allowed(const lv__conf_field *f, char *dst, size_t size) {
   case LV__CONF_TEXTS: snprintf(dst, size, "a list of texts"); return;
   case LV__CONF_SECTION: snprintf(dst, size, "a mapping"); return;
   case LV__CONF_LIST: snprintf(dst, size, "a list of mappings"); return;
-  default: assert(!"known type"); return;
+  default: abort(); /* there is no other type */
   }
 }
 
