@@ -95,7 +95,7 @@ typedef struct lv_broker_desc {
   uint64_t queued_bytes; /* published, not done */
 } lv_broker_desc;
 
-typedef int lv_state_fn(void *arg, lv_slice key, lv_slice value, const lv_rec *rec);
+typedef int lv_state_fn(void *arg, lv_slice key, lv_slice value, const lv_rec *rec, uint8_t log);
 
 typedef struct lv_broker_ops {
   const char *type;

@@ -1,0 +1,279 @@
+/* attach.c: a session meets a connection, and loses it: Clean Start, expiry, wills, what is sent
+ * again.
+ *
+ *   claim ─▶ attach (stored if it must be) ─▶ ready ─▶ CONNACK ─▶ start ─▶ … ─▶ detach ─▶ timer ─▶
+ * end */
+#include "core/log.h"
+#include "session/session_int.h"
+#include "session/share.h"
+#include <assert.h>
+#include <stdlib.h>
+
+/* ---- waiting for the client: expiry and delayed will ---- */
+
+static void timer_arm(lv_sess *s);
+
+static int64_t waited_s(const lv_sess *s) {
+  int64_t ns = lv_wall_now().ns - s->more->gone_at.ns;
+  return ns < 0 ? 0 : ns / 1000000000;
+}
+
+static uint32_t will_delay(const lv_sess *s) {
+  uint32_t d = s->will ? s->will->delay_s : 0;
+  return d < s->expiry_s ? d : s->expiry_s; /* the session's end publishes it too (§3.1.3.2.2) */
+}
+
+static void timer_fired(lv_timer *t) {
+  lv_sess_more *more = (lv_sess_more *)((char *)t - offsetof(lv_sess_more, timer));
+  lv_sess *s = more->sess;
+  if (s->conn) return;
+  int64_t waited = waited_s(s);
+  if (more->will_due && waited >= will_delay(s)) {
+    more->will_due = false;
+    lv__will_fire(s);
+    if (s->persistent) lv__store_meta(s, LV_ACK_NONE);
+  }
+  if (s->expiry_s != UINT32_MAX && waited >= s->expiry_s) {
+    lv__sess_end(s);
+    lv__sess_settle(s);
+    return;
+  }
+  timer_arm(s);
+}
+
+static void timer_arm(lv_sess *s) {
+  lv_sess_more *more = lv__sess_more(s);
+  int64_t due = s->expiry_s == UINT32_MAX ? INT64_MAX : s->expiry_s;
+  if (more->will_due && will_delay(s) < due) due = will_delay(s);
+  if (due == INT64_MAX) return;
+  int64_t left = due - waited_s(s);
+  if (left > 86400) left = 86400; /* looked at again once a day */
+  lv_timer_arm(&s->shard->loop->wheel, &more->timer, s->shard->loop->now,
+               LV_SEC(left > 0 ? left : 0), timer_fired);
+}
+
+void lv__recovered_start(lv_sess *s) {
+  if (s->pending) lv_gauge(lv__metrics(s->shard), LV_G_PENDING, s->pending);
+  lv_count(lv__metrics(s->shard), LV_C_HUB_OWED, s->pending);
+  for (int i = 0; i < LV_DURABILITY_COUNT; i++) s->more->owed_upto.lsn[i] = s->cursor.lsn[i];
+  if (!s->auth) {
+    free(s->will);
+    s->will = NULL;
+    s->more->will_due = false;
+    lv__sess_end(s);
+    lv__sess_settle(s);
+    return;
+  }
+  for (lv_sub *sub = s->subs; sub; sub = sub->own_next)
+    if (sub->shared_prefix && s->persistent) lv__share_join(s, sub);
+  timer_arm(s);
+}
+
+/* ---- attach ---- */
+
+static uint32_t grant_expiry(const lv_sess *s, const lv_mqtt_connect *c) {
+  uint32_t max = s->auth->app->limits.session_expiry_s;
+  return max && c->session_expiry_s > max ? max : c->session_expiry_s;
+}
+
+static void bind_conn(lv_sess *s, const lv_attach *a) {
+  const lv_mqtt_connect *c = a->connect;
+  const lv_limits *l = &a->auth->app->limits;
+  lv_auth_unref(s->auth);
+  s->auth = a->auth;
+  s->conn = a->conn;
+  s->outq = a->outq;
+  s->version = c->version;
+  s->conn_epoch++;
+  s->expiry_s = grant_expiry(s, c);
+  s->persistent = s->expiry_s > 0;
+  s->durability = s->auth->app->session_durability;
+  s->receive_max = c->receive_max;
+  s->max_packet = c->max_packet;
+  s->request_problem = c->version >= LV_MQTT_V5 && c->request_problem;
+  s->clean_exit = s->started = 0;
+  uint32_t out_max = c->topic_alias_max < l->topic_aliases ? c->topic_alias_max : l->topic_aliases;
+  uint32_t in_max = c->version >= LV_MQTT_V5 ? l->topic_aliases : 0;
+  lv__alias_free(s);
+  if (c->version >= LV_MQTT_V5) lv__alias_set(s, (uint16_t)in_max, (uint16_t)out_max);
+  lv__will_set(s, &c->will);
+}
+
+static void follow_on(lv_sess *s) {
+  lv_sess_more *more = lv__sess_more(s);
+  lv_pos cursor = s->cursor;
+  lv__subs_attach(s);
+  for (lv_sub *sub = s->subs; sub; sub = sub->own_next)
+    if (!sub->shared_prefix) sub->from = cursor;
+  more->online_from = s->shard->seen;
+  if (s->subs) lv__lag_enter(s, cursor, (lv_pos){{0}});
+}
+
+void lv_sess_attach(lv_sess *s, const lv_attach *a) {
+  assert(!s->conn && !s->lag);
+  bool present = s->present && !a->connect->clean_start;
+  if (s->more) {
+    lv_timer_cancel(&s->shard->loop->wheel, &s->more->timer);
+    if (s->more->will_due && !present) lv__will_fire(s);
+    s->more->will_due = false;
+  }
+  if (!present && (s->present || s->stored)) lv__sess_clear(s);
+  bool stored = s->stored;
+  bind_conn(s, a);
+  s->present = 1;
+  if (present) follow_on(s);
+  if (!s->persistent && !s->will && !stored) {
+    a->ready(s->conn, s, present, 0);
+    return;
+  }
+  lv_sess_more *more = lv__sess_more(s);
+  more->ready = a->ready;
+  more->ready_present = present;
+  lv__store_meta(s, LV_ACK_CONNECT);
+}
+
+void lv__connect_stored(lv_sess *s, const lv_ack *ack, int err) {
+  lv_sess_more *more = s->more;
+  if (ack->gen && !err) err = LV_E_IO;
+  if (!more || !more->ready || !s->conn) return;
+  void (*ready)(void *, lv_sess *, bool, int) = more->ready;
+  more->ready = NULL;
+  ready(s->conn, s, more->ready_present, err);
+}
+
+uint32_t lv_sess_expiry_s(const lv_sess *s) {
+  return s->expiry_s;
+}
+
+/* ---- start: what was in flight is sent again (§4.4) ---- */
+
+static int by_lsn(const void *a, const void *b) {
+  uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+  return x < y ? -1 : x > y;
+}
+
+static void fetch_log(lv_sess *s, uint8_t log);
+
+static void refetched(lv_fetch *f) {
+  lv_sess *s = f->arg;
+  lv_sess_more *more = s->more;
+  if (s->conn && more->fetch_epoch == s->conn_epoch) lv__out_resend(s, f);
+  lv_broker_fetch_free(f);
+  free(more->fetch_lsns);
+  more->fetch_lsns = NULL;
+  more->fetching = false;
+  if (s->conn && more->fetch_epoch == s->conn_epoch) {
+    if (f->log + 1 < LV_DURABILITY_COUNT) {
+      fetch_log(s, (uint8_t)(f->log + 1));
+    } else {
+      lv__out_pump(s);
+    }
+  }
+  lv__sess_settle(s);
+}
+
+/* Fetches the messages in flight that lie in one log, then those of the next. */
+static void fetch_log(lv_sess *s, uint8_t log) {
+  lv_sess_more *more = lv__sess_more(s);
+  uint32_t n = 0;
+  for (uint32_t i = 0; s->win && i < s->win->count; i++) {
+    const lv_out *o = &s->win->e[(s->win->head + i) & s->win->mask];
+    n += o->state == LV_OUT_RESEND && o->log == log;
+  }
+  if (n == 0) {
+    if (log + 1 < LV_DURABILITY_COUNT) {
+      fetch_log(s, (uint8_t)(log + 1));
+    } else {
+      lv__out_pump(s);
+    }
+    return;
+  }
+  more->fetch_lsns = malloc(n * sizeof(uint64_t));
+  if (!more->fetch_lsns) abort();
+  n = 0;
+  for (uint32_t i = 0; i < s->win->count; i++) {
+    const lv_out *o = &s->win->e[(s->win->head + i) & s->win->mask];
+    if (o->state == LV_OUT_RESEND && o->log == log) more->fetch_lsns[n++] = o->lsn;
+  }
+  qsort(more->fetch_lsns, n, sizeof(uint64_t), by_lsn);
+  more->fetch = (lv_fetch){.loop = s->shard->loop,
+                           .log = log,
+                           .lsns = more->fetch_lsns,
+                           .n = n,
+                           .done = refetched,
+                           .arg = s};
+  more->fetching = true;
+  more->fetch_epoch = s->conn_epoch;
+  if (s->shard->broker->ops->fetch(s->shard->broker, &more->fetch)) {
+    more->fetching = false;
+    s->shard->link->close(s->conn, LV_E_IO);
+  }
+}
+
+void lv_sess_start(lv_sess *s) {
+  s->started = 1;
+  lv__out_rerel(s);
+  fetch_log(s, 0);
+  if (s->lag) lv__lag_pump(s);
+}
+
+/* ---- the end of a connection ---- */
+
+int lv_sess_disconnect(lv_sess *s, const lv_mqtt_disconnect *d) {
+  if (d->has_session_expiry) {
+    if (s->expiry_s == 0 && d->session_expiry_s > 0) return LV_E_PROTOCOL; /* §3.14.2.2.2 */
+    uint32_t max = s->auth->app->limits.session_expiry_s;
+    s->expiry_s = max && d->session_expiry_s > max ? max : d->session_expiry_s;
+  }
+  s->clean_exit = d->reason != 0x04; /* disconnect with will message */
+  return 0;
+}
+
+/* What happens to the will now. True: it is still to come. */
+static bool will_waits(lv_sess *s, int err) {
+  if (s->clean_exit) lv__will_set(s, NULL);
+  if (!s->will) return false;
+  if (err == LV_E_SHUTDOWN || s->shard->quiet) return true; /* after the restart */
+  if (will_delay(s) > 0) return true;
+  lv__will_fire(s);
+  return false;
+}
+
+void lv_sess_detach(lv_sess *s, int err) {
+  lv_sess_more *more = lv__sess_more(s);
+  lv_shard *shard = s->shard;
+  assert(s->conn);
+  lv_pos pos = lv__sess_position(s);
+  for (int i = 0; i < LV_DURABILITY_COUNT; i++) {
+    uint64_t upto = s->lag ? s->cursor.lsn[i] : shard->seen.lsn[i];
+    if (upto > more->owed_upto.lsn[i]) more->owed_upto.lsn[i] = upto;
+  }
+  lv__pend_discard(s, true);
+  if (s->q0_queued) {
+    lv_count(lv__metrics(shard), LV_C_DROP_HUB_DISCONNECTED, s->q0_queued);
+    lv_gauge(lv__metrics(shard), LV_G_PENDING, -(int64_t)s->q0_queued);
+    s->pending -= s->q0_queued;
+    s->q0_queued = 0;
+  }
+  s->conn = NULL;
+  s->outq = NULL;
+  s->started = 0;
+  s->cursor = pos;
+  if (s->expiry_s == 0) s->persistent = 0;
+  more->ready = NULL;
+  lv__subs_detach(s);
+  lv__lag_stop(s);
+  lv__out_detach(s);
+  lv__alias_free(s);
+  more->gone_at = lv_wall_now();
+  more->will_due = will_waits(s, err);
+  if (s->persistent || more->will_due) {
+    if (!shard->quiet) {
+      lv__store_meta(s, LV_ACK_NONE);
+      timer_arm(s);
+    }
+  } else {
+    lv__sess_end(s);
+  }
+  lv__sess_settle(s);
+}

@@ -1,0 +1,341 @@
+/* in.c: what a client publishes: from a decoded PUBLISH to a record in this turn's batch, and back
+ * from the broker's word to PUBACK, PUBREC, PUBCOMP.
+ *
+ * Acknowledgements leave in the order of the publishes (MQTT 5.0 §4.6). Within one log the broker
+ * keeps that order. A client that publishes to `memory` channels while `disk` ones are still
+ * pending has the former's acks ride behind the latter's batch; if such a `memory` write fails, or
+ * is not done by then, the connection is closed, so that the client sends again what was not
+ * acknowledged. */
+#include "core/hash.h"
+#include "core/log.h"
+#include "session/session_int.h"
+#include <assert.h>
+#include <stdlib.h>
+
+/* What an ack carries in `gen`: the connection's epoch and a reason that was decided at once. */
+static uint32_t ack_gen(const lv_sess *s, uint8_t reason) {
+  return (uint32_t)s->conn_epoch | (uint32_t)reason << 8;
+}
+
+void lv__put_ack(lv_sess *s, uint8_t type, uint16_t pid, uint8_t reason) {
+  if (!s->conn) return;
+  uint8_t tmp[LV_MQTT_ACK_MAX];
+  lv_slice text = {NULL, 0};
+  if (reason >= 0x80 && s->request_problem && reason != 0x92) {
+    /* the reason code says it all for most; the text helps who reads a trace */
+    text = lv_slice_str(reason == 0x87   ? "not authorized"
+                        : reason == 0x90 ? "topic name invalid or channel not declared"
+                        : reason == 0x97 ? "quota exceeded"
+                                         : "");
+  }
+  uint32_t n = lv_mqtt_ack_encode(s->version, type, pid, reason, text, tmp);
+  memcpy(lv_outq_put(s->outq, n, 0, (lv_mono){0}), tmp, n);
+  s->shard->link->dirty(s->conn);
+}
+
+/* ---- inbound QoS 2 packet ids ---- */
+
+static uint8_t *in2_find(lv_sess *s, uint16_t pid) {
+  for (uint32_t i = 0; s->in2 && i < s->in2->n; i++)
+    if (s->in2->e[i].pid == pid) return &s->in2->e[i].state;
+  return NULL;
+}
+
+void lv__in2_add(lv_sess *s, uint16_t pid, uint8_t state) {
+  if (in2_find(s, pid)) return;
+  uint32_t n = s->in2 ? s->in2->n : 0, cap = s->in2 ? s->in2->cap : 0;
+  if (n == cap) {
+    cap = cap ? cap * 2 : 4;
+    s->in2 = realloc(s->in2, sizeof(lv_in2) + cap * sizeof(s->in2->e[0]));
+    if (!s->in2) abort();
+    s->in2->cap = cap;
+    s->in2->n = n;
+  }
+  s->in2->e[n].pid = pid;
+  s->in2->e[n].state = state;
+  s->in2->n++;
+}
+
+static void in2_remove(lv_sess *s, uint16_t pid) {
+  for (uint32_t i = 0; s->in2 && i < s->in2->n; i++) {
+    if (s->in2->e[i].pid != pid) continue;
+    s->in2->e[i] = s->in2->e[--s->in2->n];
+    if (s->in2->n == 0) {
+      free(s->in2);
+      s->in2 = NULL;
+    }
+    return;
+  }
+}
+
+/* ---- topic → channel ---- */
+
+static int route_find(lv_shard *s, const lv_auth *a, lv_slice topic, lv_chan **ret_chan,
+                      uint16_t *ret_key_off) {
+  lv_slice name;
+  if (lv_slice_starts(topic, LV_SLICE("$SYS/")) || lv_slice_eq(topic, LV_SLICE("$SYS"))) return 1;
+  if (topic.n > LV_MQTT_TOPIC_MAX) return LV_E_TOPIC;
+  if (lv_mqtt_levels(topic) > a->app->limits.filter_levels) return LV_E_TOPIC;
+  if (!lv_auth_may_publish(a, topic)) return LV_E_FORBIDDEN;
+  lv_topic_split(topic, &name, ret_key_off);
+  lv_chan *chan = s->broker->ops->find(s->broker, a->app->name, name);
+  if (chan && !atomic_load(&chan->dead)) {
+    *ret_chan = chan;
+    return 0;
+  }
+  if (!a->app->auto_channels) return LV_E_NOT_FOUND;
+  lv_chan_conf c = a->app->channel_defaults;
+  c.app = a->app->name;
+  c.name = name;
+  return s->broker->ops->ensure(s->broker, &c, a->app_id, a->app->limits.channels, ret_chan);
+}
+
+/* 0 and the channel; 1: a $SYS topic; else why not. Verdicts are cached, but for passing failures.
+ */
+int lv__route(lv_shard *s, const lv_auth *a, lv_slice topic, lv_chan **ret_chan,
+              uint16_t *ret_key_off) {
+  uint64_t h = lv_hash(topic.p, topic.n) + a->serial * UINT64_C(0x9E3779B97F4A7C15);
+  lv_topic_route **slot = &s->routes[(h ^ h >> 32) & (LV_ROUTES - 1)], *r = *slot;
+  if (r && r->hash == h && r->auth == a->serial && r->gen == s->routes_gen && r->len == topic.n &&
+      memcmp(r->topic, topic.p, topic.n) == 0) {
+    *ret_chan = r->chan;
+    *ret_key_off = r->key_off;
+    return r->err;
+  }
+  lv_chan *chan = NULL;
+  uint16_t key_off = 0;
+  int err = route_find(s, a, topic, &chan, &key_off);
+  *ret_chan = chan;
+  *ret_key_off = key_off;
+  if (err && err != 1 && err != LV_E_FORBIDDEN && err != LV_E_TOPIC) return err;
+  if (topic.n > 1024) return err; /* long topics are not worth remembering */
+  free(r);
+  r = malloc(sizeof *r + topic.n);
+  if (!r) abort();
+  *r =
+      (lv_topic_route){h, a->serial, chan, s->routes_gen, (int16_t)err, key_off, (uint16_t)topic.n};
+  memcpy(r->topic, topic.p, topic.n);
+  *slot = r;
+  return err;
+}
+
+/* ---- refusing ---- */
+
+static enum lv_counter reject_counter(int err) {
+  switch (err) {
+  case LV_E_FORBIDDEN: return LV_C_GW_REJ_AUTH;
+  case LV_E_TOO_BIG: return LV_C_GW_REJ_BIG;
+  case LV_E_RATE: return LV_C_GW_REJ_RATE;
+  case LV_E_PAYLOAD: return LV_C_GW_REJ_PAYLOAD;
+  case LV_E_QUOTA:
+  case LV_E_RECEIVE_MAX: return LV_C_GW_REJ_QUOTA;
+  default: return LV_C_GW_REJ_TOPIC;
+  }
+}
+
+/* The publish's answer comes behind those that are still due. */
+static void answer(lv_sess *s, uint8_t qos, uint16_t pid, uint8_t reason) {
+  uint8_t log = s->pub_acks[LV_DURABILITY_DISK] ? LV_DURABILITY_DISK : LV_DURABILITY_MEMORY;
+  if (!s->pub_acks[log]) {
+    lv__put_ack(s, qos == 1 ? LV_MQTT_PUBACK : LV_MQTT_PUBREC, pid, reason);
+    return;
+  }
+  s->acks++;
+  s->pub_acks[log]++;
+  s->in_unacked++;
+  uint8_t kind = (uint8_t)(LV_ACK_PUB | (log == LV_DURABILITY_DISK ? LV_ACK_ON_DISK : 0));
+  lv_pub_ack(s->shard->pub, log,
+             (lv_ack){s, ack_gen(s, reason ? reason : 1), pid, qos, kind, UINT32_MAX});
+}
+
+static int reject(lv_sess *s, const lv_mqtt_publish *p, int err) {
+  lv_count(lv__metrics(s->shard), reject_counter(err), 1);
+  if (err == LV_E_RECEIVE_MAX || err == LV_E_TOPIC_ALIAS || err == LV_E_MALFORMED ||
+      err == LV_E_PROTOCOL)
+    return err;
+  if (p->qos == 0) return s->version < LV_MQTT_V5 ? err : 0;
+  if (s->version < LV_MQTT_V5) return err; /* 3.1.1 has no negative PUBACK */
+  answer(s, p->qos, p->packet_id, lv_err_mqtt(err));
+  return 0;
+}
+
+/* ---- publishing ---- */
+
+/* Routes and adds one message. True: added; else *ret_err: 1 $SYS, or why not. */
+bool lv__publish_rec(lv_shard *s, lv_auth *auth, lv_rec_in *in, lv_slice topic, lv_mono read_at,
+                     uint8_t *ret_log, int *ret_err) {
+  lv_chan *chan;
+  *ret_err = lv__route(s, auth, topic, &chan, &in->key_off);
+  if (*ret_err) return false;
+  if (in->flags & LV_REC_RETAIN) {
+    const lv_limits *l = &auth->app->limits;
+    if (in->val.n && !lv_retained_fits(s->realm->retained, auth->app_id, topic,
+                                       in->val.n + topic.n + LV_REC_HEAD, l->retained_messages,
+                                       l->retained_bytes)) {
+      *ret_err = LV_E_QUOTA;
+      return false;
+    }
+  }
+  lv_rec *rec;
+  in->kind = LV_REC_MSG;
+  in->chan = chan->id;
+  in->topic = topic;
+  in->ingest_ns = s->loop->wall.ns;
+  *ret_err = lv_pub_add(s->pub, chan->durability, in, read_at, &rec);
+  if (*ret_err) return false;
+  *ret_log = chan->durability;
+  lv_count(lv__metrics(s), LV_C_GW_IN, 1);
+  lv_count(lv__metrics(s), LV_C_GW_IN_BYTES, in->val.n);
+  return true;
+}
+
+/* A QoS 2 publish that was seen before: answered again, stored once. */
+static int publish_again(lv_sess *s, const lv_mqtt_publish *p, uint8_t state) {
+  lv_count(lv__metrics(s->shard), LV_C_GW_REJ_DUP, 1);
+  if (state == LV_IN_STORED) answer(s, 2, p->packet_id, 0);
+  return 0; /* while it is being stored its PUBREC is due anyway */
+}
+
+static void publish_ack_due(lv_sess *s, const lv_mqtt_publish *p, uint8_t log) {
+  lv_ack ack = {s, ack_gen(s, 0), p->packet_id, p->qos, LV_ACK_PUB, UINT32_MAX};
+  if (log == LV_DURABILITY_MEMORY && s->pub_acks[LV_DURABILITY_DISK]) {
+    lv_ack part = ack;
+    part.flags = LV_ACK_PART;
+    s->acks++;
+    s->pub_acks[log]++;
+    lv_pub_ack(s->shard->pub, log, part);
+    log = LV_DURABILITY_DISK;
+  }
+  s->acks++;
+  s->pub_acks[log]++;
+  s->in_unacked++;
+  if (log == LV_DURABILITY_DISK) ack.flags |= LV_ACK_ON_DISK;
+  lv_pub_ack(s->shard->pub, log, ack);
+}
+
+int lv_sess_publish(lv_sess *s, lv_mqtt_publish *p, lv_mono read_at) {
+  lv_shard *shard = s->shard;
+  uint8_t log = 0;
+  if (lv_pub_full(shard->pub)) return LV_E_BUSY;
+  lv_count(lv__metrics(shard), LV_C_GW_OFFERED, 1);
+  int err = p->has_alias ? lv__alias_in(s, p) : 0;
+  if (err) return reject(s, p, err);
+  uint8_t *seen = p->qos == 2 ? in2_find(s, p->packet_id) : NULL;
+  if (seen) return publish_again(s, p, *seen);
+  if (p->qos && s->in_unacked >= shard->conf->limits.inflight)
+    return reject(s, p, LV_E_RECEIVE_MAX);
+  if (p->utf8 && !lv_utf8_valid(p->payload, false)) return reject(s, p, LV_E_PAYLOAD);
+  uint8_t *scratch = NULL;
+  if (p->forward_len != p->raw_props.n && !(scratch = malloc(p->forward_len + 1))) abort();
+  lv_rec_in in = {.flags = (uint8_t)(p->qos | (p->retain ? LV_REC_RETAIN : 0)),
+                  .pid = lv_sess_id(s),
+                  .props = lv_mqtt_publish_forward(p, scratch),
+                  .val = p->payload,
+                  .has_expiry = p->has_expiry,
+                  .expiry_s = p->expiry_s};
+  if (p->qos == 2) {
+    in.packet_id = p->packet_id;
+    in.has_session = s->persistent;
+    in.session = s->sid;
+  }
+  bool ok = lv__publish_rec(shard, s->auth, &in, p->topic, read_at, &log, &err);
+  free(scratch);
+  if (!ok) {
+    if (err != 1) return reject(s, p, err);
+    lv_count(lv__metrics(shard), LV_C_GW_REJ_SYS, 1); /* acked and dropped (design: $SYS) */
+    if (p->qos) answer(s, p->qos, p->packet_id, 0);
+    if (p->qos == 2) lv__in2_add(s, p->packet_id, LV_IN_STORED);
+    return 0;
+  }
+  if (p->qos == 2) lv__in2_add(s, p->packet_id, LV_IN_STORING);
+  if (p->qos) publish_ack_due(s, p, log);
+  return 0;
+}
+
+/* PUBREL: the packet id is free once that is as safe as the session. */
+int lv__in_release(lv_sess *s, uint16_t pid) {
+  uint8_t *state = in2_find(s, pid);
+  if (!state) {
+    lv__put_ack(s, LV_MQTT_PUBCOMP, pid, s->version >= LV_MQTT_V5 ? 0x92 : 0);
+    return 0;
+  }
+  if (*state == LV_IN_STORING) return LV_E_PROTOCOL; /* PUBREL before PUBREC (§4.3.3) */
+  if (*state == LV_IN_RELEASING) return 0;
+  if (!s->persistent) {
+    in2_remove(s, pid);
+    lv__put_ack(s, LV_MQTT_PUBCOMP, pid, 0);
+    return 0;
+  }
+  *state = LV_IN_RELEASING;
+  lv__store_release(s, pid);
+  return 0;
+}
+
+/* ---- the broker's word ---- */
+
+static void pub_failed(lv_sess *s, const lv_ack *ack, int err) {
+  if (ack->qos == 2) in2_remove(s, ack->packet_id);
+  if (!s->conn || (uint8_t)ack->gen != s->conn_epoch) return;
+  if (s->version < LV_MQTT_V5) {
+    s->shard->link->close(s->conn, err);
+    return;
+  }
+  lv__put_ack(s, ack->qos == 1 ? LV_MQTT_PUBACK : LV_MQTT_PUBREC, ack->packet_id, lv_err_mqtt(err));
+}
+
+static void acked_pub(lv_sess *s, const lv_ack *ack, int err, uint8_t log) {
+  s->pub_acks[log]--;
+  s->in_unacked--;
+  uint8_t reason = (uint8_t)(ack->gen >> 8);
+  if (err && !reason) {
+    pub_failed(s, ack, err);
+    return;
+  }
+  if (log == LV_DURABILITY_DISK && s->pub_acks[LV_DURABILITY_MEMORY] && !reason && s->conn) {
+    s->shard->link->close(s->conn, LV_E_IO); /* see the top of the file */
+    return;
+  }
+  if (ack->qos == 2 && !reason) {
+    uint8_t *state = in2_find(s, ack->packet_id);
+    if (state && *state == LV_IN_STORING) *state = LV_IN_STORED;
+    if (s->conn) lv__put_ack(s, LV_MQTT_PUBREC, ack->packet_id, 0);
+    return;
+  }
+  if (!s->conn || (uint8_t)ack->gen != s->conn_epoch) return;
+  if (reason == 1) reason = 0;
+  lv__put_ack(s, ack->qos == 1 ? LV_MQTT_PUBACK : LV_MQTT_PUBREC, ack->packet_id, reason);
+}
+
+static void acked_release(lv_sess *s, const lv_ack *ack, int err) {
+  uint8_t *state = in2_find(s, ack->packet_id);
+  if (!state) return;
+  if (err) {
+    *state = LV_IN_STORED; /* the client asks again */
+    return;
+  }
+  in2_remove(s, ack->packet_id);
+  lv__put_ack(s, LV_MQTT_PUBCOMP, ack->packet_id, 0);
+}
+
+void lv__pub_acked(void *arg, const lv_ack *ack, int err, const lv_rec *rec) {
+  lv_sess *s = ack->owner;
+  (void)arg;
+  (void)rec;
+  if (!s) return;
+  assert(s->magic == LV_SESS_MAGIC && s->acks > 0);
+  switch (ack->flags) {
+  case LV_ACK_PUB | LV_ACK_ON_DISK: acked_pub(s, ack, err, LV_DURABILITY_DISK); break;
+  case LV_ACK_PUB: acked_pub(s, ack, err, LV_DURABILITY_MEMORY); break;
+  case LV_ACK_PART:
+    s->pub_acks[LV_DURABILITY_MEMORY]--;
+    if (err && s->conn) s->shard->link->close(s->conn, err);
+    break;
+  case LV_ACK_REL: acked_release(s, ack, err); break;
+  case LV_ACK_CONNECT: lv__connect_stored(s, ack, err); break;
+  case LV_ACK_SUB: lv__sub_stored(s, err); break;
+  case LV_ACK_SAVE: lv__out_stored(s, ack->gen, err); break;
+  default: assert(!"ack kind");
+  }
+  s->acks--;
+  lv__sess_settle(s);
+}

@@ -1,0 +1,239 @@
+/* recover.c: sessions, retained messages and wills read back at start-up (see store.c for the
+ * keys).
+ *
+ * Records come in the order of each log, so `p` and `i` may precede their `m`: they are kept by
+ * session id until all is read. @thread main, before the loops run */
+#include "core/log.h"
+#include "session/session_int.h"
+#include "session/share.h"
+#include <assert.h>
+#include <stdlib.h>
+
+typedef struct lv_cut {
+  const uint8_t *p;
+  size_t n;
+  bool bad;
+} lv_cut;
+
+static uint64_t get(lv_cut *c, uint32_t n) {
+  if (c->bad || c->n < n) {
+    c->bad = true;
+    return 0;
+  }
+  uint64_t v = 0;
+  for (uint32_t i = 0; i < n; i++) v |= (uint64_t)c->p[i] << (8 * i);
+  c->p += n;
+  c->n -= n;
+  return v;
+}
+
+static lv_slice get_slice(lv_cut *c) {
+  uint64_t n = get(c, 4);
+  if (c->bad || n > c->n) {
+    c->bad = true;
+    return (lv_slice){NULL, 0};
+  }
+  lv_slice s = lv_slice_of(c->p, n);
+  c->p += n;
+  c->n -= n;
+  return s;
+}
+
+static lv_recovered *slot_of(lv_realm *r, uint64_t sid) {
+  lv_recovery *t = r->recovery;
+  if (t->n * 2 > t->mask) {
+    lv_recovery *g = calloc(1, sizeof *g + (t->mask * 2 + 2) * sizeof(lv_recovered));
+    if (!g) abort();
+    g->mask = t->mask * 2 + 1;
+    g->n = t->n;
+    for (uint64_t i = 0; i <= t->mask; i++) {
+      if (!t->slot[i].sid) continue;
+      uint64_t k = t->slot[i].sid & g->mask;
+      while (g->slot[k].sid) k = (k + 1) & g->mask;
+      g->slot[k] = t->slot[i];
+    }
+    free(t);
+    r->recovery = t = g;
+  }
+  uint64_t i = sid & t->mask;
+  while (t->slot[i].sid && t->slot[i].sid != sid) i = (i + 1) & t->mask;
+  if (!t->slot[i].sid) t->n++;
+  t->slot[i].sid = sid;
+  return &t->slot[i];
+}
+
+/* ---- m: who it is ---- */
+
+static void read_will(lv_cut *c, lv_sess *s) {
+  if (!get(c, 1)) return;
+  lv_mqtt_will w = {.present = true};
+  w.delay_s = (uint32_t)get(c, 4);
+  w.expiry_s = (uint32_t)get(c, 4);
+  uint8_t f = (uint8_t)get(c, 1);
+  w.has_expiry = f & 1;
+  w.retain = f & 2;
+  w.qos = (f >> 2) & 3;
+  w.topic = get_slice(c);
+  w.props = get_slice(c);
+  w.payload = get_slice(c);
+  if (!c->bad && w.topic.n) lv__will_set(s, &w);
+}
+
+static void read_subs(lv_cut *c, lv_sess *s) {
+  uint64_t n = get(c, 4);
+  for (uint64_t i = 0; i < n && !c->bad; i++) {
+    lv_mqtt_sub m = {0};
+    m.qos = (uint8_t)(get(c, 1) & 3);
+    uint8_t flags = (uint8_t)get(c, 1);
+    m.no_local = flags & LV_SUB_NO_LOCAL;
+    m.retain_as_published = flags & LV_SUB_AS_PUBLISHED;
+    m.retain_handling = (uint8_t)get(c, 1);
+    uint32_t sub_id = (uint32_t)get(c, 4);
+    m.filter = get_slice(c);
+    if (!c->bad && m.filter.n && m.filter.n <= LV_MQTT_TOPIC_MAX) (void)lv__sub_new(s, &m, sub_id);
+  }
+}
+
+static bool read_auth(lv_realm *r, lv_sess *s, lv_slice app_name, lv_slice key_id) {
+  const lv_app *app = lv_conf_app(r->conf, app_name);
+  if (!app) return false;
+  if (key_id.n == 0) {
+    if (!r->conf->anonymous) return false;
+    s->auth = lv_auth_get(r, r->conf, app, NULL);
+    return true;
+  }
+  for (uint32_t i = 0; i < app->n_keys; i++) {
+    if (!lv_slice_eq(app->keys[i].id, key_id)) continue;
+    s->auth = lv_auth_get(r, r->conf, app, &app->keys[i]);
+    return true;
+  }
+  return false;
+}
+
+/* The last `m` of a session wins; the broker gives only that one. */
+static void read_meta(lv_realm *r, lv_slice key, lv_slice value, uint8_t log) {
+  lv_cut c = {value.p, value.n, false};
+  lv_slice app, id = lv_slice_of(key.p + 1, key.n - 1);
+  if (!lv_slice_split(&id, '/', &app) || get(&c, 1) != 1) return;
+  uint32_t app_id = lv_realm_app_id(r, app);
+  uint64_t sid = get(&c, 8);
+  if (!sid) return;
+  lv_sess *s = lv__sess_recover(r, app_id, id);
+  s->sid = sid;
+  s->durability = log;
+  s->version = (uint8_t)get(&c, 1);
+  s->expiry_s = (uint32_t)get(&c, 4);
+  bool connected = get(&c, 1);
+  lv_sess_more *more = lv__sess_more(s);
+  more->gone_at.ns = (int64_t)get(&c, 8);
+  if (connected) more->gone_at = lv_wall_now(); /* it was when we stopped: its time starts now */
+  lv_slice key_id = get_slice(&c);
+  read_will(&c, s);
+  read_subs(&c, s);
+  more->will_due = s->will != NULL; /* a stored will means: not taken back by DISCONNECT */
+  s->stored = s->present = 1;
+  s->persistent = s->expiry_s > 0;
+  if (!read_auth(r, s, app, key_id)) {
+    /* The key is gone: the session ends as soon as a shard owns it. */
+    s->expiry_s = 0;
+    s->auth = NULL;
+  }
+  if (c.bad) lv_log(LV_WARN, "stored session damaged client=%.*s", (int)id.n, id.p);
+  slot_of(r, sid)->sess = s;
+}
+
+/* ---- p: how far it is ---- */
+
+static void read_progress(lv_sess *s, lv_slice value) {
+  lv_cut c = {value.p, value.n, false};
+  if (get(&c, 1) != 1) return;
+  for (int i = 0; i < LV_DURABILITY_COUNT; i++) s->cursor.lsn[i] = get(&c, 8);
+  uint16_t next = (uint16_t)get(&c, 2);
+  s->next_pid = next ? next : 1;
+  uint64_t n = get(&c, 4);
+  uint16_t last = 0;
+  for (uint64_t i = 0; i < n && !c.bad; i++) {
+    uint16_t pid = (uint16_t)get(&c, 2);
+    uint8_t f = (uint8_t)get(&c, 1);
+    uint64_t lsn = get(&c, 8);
+    if (c.bad || pid == 0 || (f & 3) == 0) break;
+    /* Packet ids are in sequence in the window: finished ones in between are filled in. */
+    while (last && last != pid && s->win && s->win->count < 65535) {
+      last = last == 65535 ? 1 : (uint16_t)(last + 1);
+      if (last == pid) break;
+      lv_out *gap = lv__win_push(s, last);
+      gap->state = LV_OUT_DONE;
+      s->win->live--;
+    }
+    lv_out *o = lv__win_push(s, pid);
+    o->qos = f & 3;
+    o->state = (f & 4) ? LV_OUT_REL : LV_OUT_RESEND;
+    o->log = (f >> 3) & 1;
+    o->flags = (f >> 5) & 7;
+    o->lsn = lsn;
+    last = pid;
+    if (o->state == LV_OUT_RESEND && !(o->flags & LV_DELIVER_STORED)) s->pending++;
+  }
+}
+
+static uint64_t unhex(lv_slice s) {
+  uint64_t v = 0;
+  for (uint32_t i = 0; i < s.n; i++) {
+    uint8_t c = s.p[i];
+    v = v << 4 | (uint64_t)(c <= '9' ? c - '0' : c - 'a' + 10);
+  }
+  return v;
+}
+
+int lv__store_replay(void *realm, lv_slice key, lv_slice value, const lv_rec *rec, uint8_t log) {
+  lv_realm *r = realm;
+  if (rec->kind == LV_REC_MSG && !(key.n == LV_REC_QOS2_KEY && key.p != rec->body)) {
+    lv_chan *chan = r->broker->ops->chan(r->broker, rec->chan);
+    if (!chan) return 0;
+    chan->app_id = lv_realm_app_id(r, chan->app);
+    lv_retained_apply(r->retained, chan->app_id, rec, log);
+    return 0;
+  }
+  if (key.n == 0) return 0;
+  if (key.p[0] == 'm') read_meta(r, key, value, log);
+  if (key.p[0] == 'g') return lv__share_recover(r, key, value);
+  if (key.p[0] == 'p' && key.n == 17) {
+    lv_recovered *x = slot_of(r, unhex(lv_slice_of(key.p + 1, 16)));
+    free(x->progress);
+    x->progress = malloc(value.n + 1u);
+    if (!x->progress) abort();
+    memcpy(x->progress, value.p, value.n);
+    x->n_progress = value.n;
+  }
+  if (key.p[0] == 'i' && key.n == LV_REC_QOS2_KEY) {
+    lv_recovered *x = slot_of(r, unhex(lv_slice_of(key.p + 1, 16)));
+    x->pids = realloc(x->pids, (x->n_pids + 1) * sizeof(uint16_t));
+    if (!x->pids) abort();
+    x->pids[x->n_pids++] = (uint16_t)unhex(lv_slice_of(key.p + 17, 4));
+  }
+  return 0;
+}
+
+void lv__recovery_begin(lv_realm *r) {
+  r->recovery = calloc(1, sizeof *r->recovery + 64 * sizeof(lv_recovered));
+  if (!r->recovery) abort();
+  r->recovery->mask = 63;
+}
+
+/* Puts the parts together; sessions wait in r->recovered for their shards. */
+void lv__recovery_end(lv_realm *r) {
+  lv_recovery *t = r->recovery;
+  for (uint64_t i = 0; i <= t->mask; i++) {
+    lv_recovered *x = &t->slot[i];
+    if (x->sess) {
+      if (x->progress) read_progress(x->sess, lv_slice_of(x->progress, x->n_progress));
+      for (uint32_t k = 0; k < x->n_pids; k++) lv__in2_add(x->sess, x->pids[k], LV_IN_STORED);
+      x->sess->save_next = r->recovered;
+      r->recovered = x->sess;
+    }
+    free(x->progress);
+    free(x->pids);
+  }
+  free(t);
+  r->recovery = NULL;
+}

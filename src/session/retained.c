@@ -1,0 +1,277 @@
+/* retained.c: see retained.h. Nodes know their children both as a list (for `+` and `#`) and
+ * through one hash table of edges (for names), so that a level with a million names is no slower.
+ */
+#include "session/retained.h"
+#include "core/hash.h"
+#include <assert.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+typedef struct lv_rnode {
+  struct lv_rnode *parent, *child, *next, **pprev; /* siblings */
+  struct lv_rnode *hash_next;
+  lv_block *block; /* holds the record; NULL: none retained here */
+  uint64_t hash;
+  uint32_t len;
+  uint8_t log;
+  uint8_t bytes[];
+} lv_rnode;
+
+typedef struct lv_rapp {
+  lv_rnode *root;
+  uint64_t count, bytes;
+} lv_rapp;
+
+struct lv_retained {
+  pthread_mutex_t lock;
+  lv_rnode **slot;
+  uint32_t mask, n;
+  lv_rapp *apps;
+  uint32_t n_apps;
+};
+
+static void *must(void *p) {
+  if (!p) abort();
+  return p;
+}
+
+static const lv_rec *rec_of(const lv_rnode *n) {
+  return (const lv_rec *)n->block->data;
+}
+
+static lv_rnode *node_new(lv_rnode *parent, uint64_t hash, lv_slice level) {
+  lv_rnode *n = must(calloc(1, sizeof *n + level.n));
+  n->parent = parent;
+  n->hash = hash;
+  n->len = level.n;
+  if (level.n) memcpy(n->bytes, level.p, level.n);
+  if (parent) {
+    n->next = parent->child;
+    if (n->next) n->next->pprev = &n->next;
+    n->pprev = &parent->child;
+    parent->child = n;
+  }
+  return n;
+}
+
+lv_retained *lv_retained_new(void) {
+  lv_retained *r = must(calloc(1, sizeof *r));
+  pthread_mutex_init(&r->lock, NULL);
+  r->mask = 63;
+  r->slot = must(calloc((size_t)r->mask + 1, sizeof *r->slot));
+  return r;
+}
+
+void lv_retained_free(lv_retained *r) {
+  if (!r) return;
+  for (uint32_t i = 0; i <= r->mask; i++) {
+    for (lv_rnode *n = r->slot[i], *next; n; n = next) {
+      next = n->hash_next;
+      lv_block_unref(n->block);
+      free(n);
+    }
+  }
+  for (uint32_t i = 0; i < r->n_apps; i++) free(r->apps[i].root);
+  free(r->apps);
+  free(r->slot);
+  pthread_mutex_destroy(&r->lock);
+  free(r);
+}
+
+static lv_rapp *app_of(lv_retained *r, uint32_t app_id, bool make) {
+  if (app_id >= r->n_apps) {
+    if (!make) return NULL;
+    r->apps = must(realloc(r->apps, (app_id + 1) * sizeof *r->apps));
+    memset(r->apps + r->n_apps, 0, (app_id + 1 - r->n_apps) * sizeof *r->apps);
+    r->n_apps = app_id + 1;
+  }
+  lv_rapp *a = &r->apps[app_id];
+  if (!a->root) a->root = node_new(NULL, 0, (lv_slice){NULL, 0});
+  return a;
+}
+
+static uint64_t edge_hash(const lv_rnode *parent, lv_slice level) {
+  return lv_hash(level.p, level.n) ^ ((uintptr_t)parent * UINT64_C(0x9E3779B97F4A7C15) >> 7);
+}
+
+static lv_rnode *child_find(const lv_retained *r, const lv_rnode *parent, uint64_t hash,
+                            lv_slice level) {
+  for (lv_rnode *n = r->slot[hash & r->mask]; n; n = n->hash_next) {
+    if (n->hash == hash && n->parent == parent && n->len == level.n &&
+        memcmp(n->bytes, level.p, level.n) == 0)
+      return n;
+  }
+  return NULL;
+}
+
+static void grow(lv_retained *r) {
+  uint32_t mask = r->mask * 2 + 1;
+  lv_rnode **slot = must(calloc((size_t)mask + 1, sizeof *slot));
+  for (uint32_t i = 0; i <= r->mask; i++) {
+    for (lv_rnode *n = r->slot[i], *next; n; n = next) {
+      next = n->hash_next;
+      n->hash_next = slot[n->hash & mask];
+      slot[n->hash & mask] = n;
+    }
+  }
+  free(r->slot);
+  r->slot = slot;
+  r->mask = mask;
+}
+
+static lv_rnode *path(lv_retained *r, lv_rnode *root, lv_slice topic, bool make) {
+  lv_rnode *n = root;
+  for (bool more = true; more && n;) {
+    lv_slice level;
+    more = lv_slice_split(&topic, '/', &level);
+    uint64_t h = edge_hash(n, level);
+    lv_rnode *child = child_find(r, n, h, level);
+    if (!child && make) {
+      if (r->n > r->mask) grow(r);
+      child = node_new(n, h, level);
+      child->hash_next = r->slot[h & r->mask];
+      r->slot[h & r->mask] = child;
+      r->n++;
+    }
+    n = child;
+  }
+  return n;
+}
+
+static void prune(lv_retained *r, lv_rnode *n) {
+  while (n->parent && !n->block && !n->child) {
+    lv_rnode *parent = n->parent, **p = &r->slot[n->hash & r->mask];
+    while (*p != n) p = &(*p)->hash_next;
+    *p = n->hash_next;
+    *n->pprev = n->next;
+    if (n->next) n->next->pprev = n->pprev;
+    r->n--;
+    free(n);
+    n = parent;
+  }
+}
+
+static void forget(lv_rapp *a, lv_rnode *n) {
+  if (!n->block) return;
+  a->count--;
+  a->bytes -= rec_of(n)->size;
+  lv_block_unref(n->block);
+  n->block = NULL;
+}
+
+void lv_retained_apply(lv_retained *r, uint32_t app_id, const lv_rec *rec, uint8_t log) {
+  pthread_mutex_lock(&r->lock);
+  lv_rapp *a = app_of(r, app_id, true);
+  bool empty = lv_rec_val(rec).n == 0;
+  lv_rnode *n = path(r, a->root, lv_rec_topic(rec), !empty);
+  if (n && !(n->block && n->log == log && rec_of(n)->lsn > rec->lsn)) {
+    forget(a, n);
+    if (!empty) {
+      n->block = lv_block_new(rec->size);
+      if (n->block) {
+        memcpy(n->block->data, rec, rec->size);
+        n->block->used = rec->size;
+        n->log = log;
+        a->count++;
+        a->bytes += rec->size;
+      }
+    }
+    prune(r, n);
+  }
+  pthread_mutex_unlock(&r->lock);
+}
+
+bool lv_retained_fits(lv_retained *r, uint32_t app_id, lv_slice topic, uint32_t bytes,
+                      uint64_t max_count, uint64_t max_bytes) {
+  pthread_mutex_lock(&r->lock);
+  lv_rapp *a = app_of(r, app_id, false);
+  bool fits = true;
+  if (a) {
+    lv_rnode *n = path(r, a->root, topic, false);
+    uint64_t old = n && n->block ? rec_of(n)->size : 0;
+    fits = (old || !max_count || a->count < max_count) &&
+           (!max_bytes || a->bytes - old + bytes <= max_bytes);
+  }
+  pthread_mutex_unlock(&r->lock);
+  return fits;
+}
+
+typedef struct lv_rwalk {
+  lv_retained *r;
+  lv_retained_fn *fn;
+  void *arg;
+} lv_rwalk;
+
+static void emit(lv_rwalk *w, lv_rnode *n) {
+  if (n->block) w->fn(w->arg, n->block, rec_of(n), n->log);
+}
+
+static bool dollar(const lv_rnode *n) {
+  return n->len && n->bytes[0] == '$';
+}
+
+/* The subtree without recursion per node deeper than a topic has levels. */
+static void all(lv_rwalk *w, lv_rnode *n, bool top) {
+  for (lv_rnode *c = n->child; c; c = c->next) {
+    if (top && dollar(c)) continue;
+    emit(w, c);
+    all(w, c, false);
+  }
+}
+
+static void walk(lv_rwalk *w, lv_rnode *n, lv_slice rest, bool top) {
+  lv_slice level;
+  bool more = lv_slice_split(&rest, '/', &level);
+  if (level.n == 1 && level.p[0] == '#') {
+    if (!top) emit(w, n);
+    all(w, n, top);
+    return;
+  }
+  bool plus = level.n == 1 && level.p[0] == '+';
+  lv_rnode *c = plus ? n->child : child_find(w->r, n, edge_hash(n, level), level);
+  for (; c; c = plus ? c->next : NULL) {
+    if (plus && top && dollar(c)) continue;
+    if (more) {
+      walk(w, c, rest, false);
+    } else {
+      emit(w, c);
+    }
+  }
+}
+
+void lv_retained_match(lv_retained *r, uint32_t app_id, lv_slice filter, lv_retained_fn *fn,
+                       void *arg) {
+  pthread_mutex_lock(&r->lock);
+  lv_rapp *a = app_of(r, app_id, false);
+  lv_rwalk w = {r, fn, arg};
+  if (a) walk(&w, a->root, filter, true);
+  pthread_mutex_unlock(&r->lock);
+}
+
+void lv_retained_expire(lv_retained *r, int64_t now_ns) {
+  pthread_mutex_lock(&r->lock);
+  for (uint32_t i = 0; i <= r->mask; i++) {
+    for (lv_rnode *n = r->slot[i]; n; n = n->hash_next) {
+      uint32_t s;
+      if (!n->block || !lv_rec_expiry(rec_of(n), &s)) continue;
+      if (rec_of(n)->ingest_ns + (int64_t)s * 1000000000 > now_ns) continue;
+      lv_rnode *root = n;
+      while (root->parent) root = root->parent;
+      for (uint32_t k = 0; k < r->n_apps; k++)
+        if (r->apps[k].root == root) forget(&r->apps[k], n);
+    }
+  }
+  pthread_mutex_unlock(&r->lock);
+}
+
+void lv_retained_count(lv_retained *r, uint64_t *ret_messages, uint64_t *ret_bytes) {
+  uint64_t n = 0, b = 0;
+  pthread_mutex_lock(&r->lock);
+  for (uint32_t i = 0; i < r->n_apps; i++) {
+    n += r->apps[i].count;
+    b += r->apps[i].bytes;
+  }
+  pthread_mutex_unlock(&r->lock);
+  *ret_messages = n;
+  *ret_bytes = b;
+}

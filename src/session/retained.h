@@ -1,0 +1,30 @@
+/* retained.h: MQTT retained messages of the process: per app and topic the newest message that was
+ * published with RETAIN (MQTT 5.0 §3.3.1.3).
+ *
+ * A trie of levels holds a copy of each record in a block of its own. One mutex guards it: writers
+ * are the threads that make RETAIN publishes visible, readers are loops that handle a SUBSCRIBE; a
+ * publish without RETAIN never comes here. Bounds: the app's limits on count and bytes, asked
+ * before a publish is accepted. @thread any */
+#ifndef LV_SESSION_RETAINED_H
+#define LV_SESSION_RETAINED_H
+#include "core/block.h"
+#include "core/slice.h"
+
+typedef struct lv_retained lv_retained;
+lv_retained *lv_retained_new(void);
+void lv_retained_free(lv_retained *r);
+/* Stores a copy of rec (empty value: removes the topic's), unless what is there is newer. */
+void lv_retained_apply(lv_retained *r, uint32_t app_id, const lv_rec *rec, uint8_t log);
+/* Whether one more record of `bytes` on this topic keeps the app within its limits. */
+bool lv_retained_fits(lv_retained *r, uint32_t app_id, lv_slice topic, uint32_t bytes,
+                      uint64_t max_count, uint64_t max_bytes);
+/* Calls fn for each that the filter matches (§4.7), in no particular order, under the lock: fn
+ * takes a reference to `block` if it keeps rec. */
+typedef void lv_retained_fn(void *arg, lv_block *block, const lv_rec *rec, uint8_t log);
+void lv_retained_match(lv_retained *r, uint32_t app_id, lv_slice filter, lv_retained_fn *fn,
+                       void *arg);
+/* Removes what has expired; called now and then with the wall time. */
+void lv_retained_expire(lv_retained *r, int64_t now_ns);
+void lv_retained_count(lv_retained *r, uint64_t *ret_messages, uint64_t *ret_bytes);
+
+#endif

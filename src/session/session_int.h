@@ -1,0 +1,345 @@
+/* session_int.h: what the files of session/ share. See session.h for the picture.
+ *
+ * Sizes matter: lv_sess is paid by each of 10,000 idle connections, so whatever an idle session
+ * does not need is behind a pointer. */
+#ifndef LV_SESSION_INT_H
+#define LV_SESSION_INT_H
+#include "session/retained.h"
+#include "session/session.h"
+#include "session/subindex.h"
+#include <pthread.h>
+
+enum { LV_SESS_MAGIC = 0x53455353, LV_SHARD_MAGIC = 0x53485244 };
+
+/* The send queue's stamps carry the kind of delivery in their lowest bit. */
+enum { LV_STAMP_ACKED = 1 }; /* QoS 1 and 2: counted as delivered by the ack, not by the write */
+
+/* While the broker's state is read back: a session's parts by session id. */
+typedef struct lv_recovered {
+  uint64_t sid;
+  lv_sess *sess;
+  uint8_t *progress;
+  uint16_t *pids;
+  uint32_t n_progress, n_pids;
+} lv_recovered;
+typedef struct lv_recovery {
+  uint64_t mask, n;
+  lv_recovered slot[];
+} lv_recovery;
+
+typedef struct lv_realm_app {
+  lv_slice name;
+} lv_realm_app;
+
+struct lv_realm {
+  lv_broker *broker;
+  lv_conf *conf;
+  const lv_link_ops *link;
+  lv_shard *shards[LV_LOOPS_MAX];
+  int n_shards;
+  pthread_mutex_t lock; /* guards apps, clients and each session's owner and claims; never held on
+                           the data path */
+  lv_realm_app *apps;
+  uint32_t n_apps;
+  lv_sess **clients; /* app id + client id → session, chained by hash_next */
+  uint32_t clients_mask, n_clients;
+  lv_auth *auths; /* of the current document, one a key */
+  lv_retained *retained;
+  lv_recovery *recovery; /* during start-up */
+  lv_sess *recovered;    /* until the shards take theirs */
+};
+
+/* Topic → verdict and channel, for publishers of one key. */
+typedef struct lv_topic_route {
+  uint64_t hash, auth; /* serial of the lv_auth */
+  lv_chan *chan;
+  uint32_t gen;
+  int16_t err;
+  uint16_t key_off, len;
+  uint16_t sys;
+  uint8_t topic[];
+} lv_topic_route;
+enum { LV_ROUTES = 4096 };
+
+struct lv_shard {
+  uint32_t magic;
+  lv_realm *realm;
+  lv_loop *loop;
+  lv_broker *broker;
+  lv_pub *pub;
+  lv_conf *conf;
+  const lv_link_ops *link;
+  lv_subindex **index; /* by app id */
+  uint32_t n_index;
+  lv_pos seen;             /* the live feed has been handled up to here */
+  uint32_t interest;       /* subscriptions; > 0: the feed is wanted */
+  lv_topic_route **routes; /* LV_ROUTES direct-mapped */
+  uint32_t routes_gen;
+  lv_sess *sessions; /* all that it owns */
+  lv_sess *saving;   /* progress must be stored this turn */
+  lv_block *frames;  /* fanned-out packets are encoded here */
+  lv_timer lazy;     /* once a second: lazy progress, $SYS */
+  lv_hook hook;
+  struct lv_share *shares; /* shared subscriptions whose home this is */
+  uint64_t sys_next_ns;
+  int64_t retained_n, retained_bytes; /* as last put into the gauges */
+  bool feeding, quiet;
+};
+
+/* One outgoing QoS 1/2 message in flight. */
+enum lv_out_state {
+  LV_OUT_FREE,
+  LV_OUT_STORE,  /* QoS 2: waits until its packet id is stored */
+  LV_OUT_SENT,   /* PUBLISH sent, PUBACK or PUBREC due */
+  LV_OUT_REC,    /* PUBREC received, waits until that is stored */
+  LV_OUT_REL,    /* PUBREL sent, PUBCOMP due */
+  LV_OUT_RESEND, /* after a reconnect: to be sent again with DUP once fetched */
+  LV_OUT_DONE    /* finished out of order */
+};
+typedef struct lv_out {
+  uint64_t lsn;
+  lv_batch *hold; /* LV_OUT_STORE: keeps rec alive */
+  const lv_rec *rec;
+  struct lv_share_member *member; /* shared subscription it came through, or NULL */
+  lv_mono read_at;
+  uint32_t save_seq; /* progress record that makes it safe */
+  uint32_t sub_id;
+  uint16_t pid;
+  uint8_t state, qos, log, flags; /* flags: enum lv_deliver_flag */
+} lv_out;
+
+/* Ring of packet ids in sending order: window[(head + i) & mask]. */
+typedef struct lv_window {
+  uint32_t head, count, mask, live; /* live: entries that count against the receive maximum */
+  lv_out e[];
+} lv_window;
+
+enum lv_deliver_flag {
+  LV_DELIVER_RETAIN = 1, /* RETAIN is set in the packet */
+  LV_DELIVER_REPLAY = 2, /* not a live first delivery: no latency sample */
+  LV_DELIVER_STORED = 4, /* a retained message on subscribe: outside the ledger's owed */
+};
+
+/* One message on its way to one session. */
+typedef struct lv_delivery {
+  lv_batch *batch; /* live: holds rec */
+  lv_block *block; /* else: holds rec; NULL when rec outlives the call only */
+  const lv_rec *rec;
+  struct lv_share_member *member; /* shared subscription it came through, or NULL */
+  lv_mono read_at;
+  uint32_t sub_id;         /* of the shared subscription */
+  uint8_t qos, log, flags; /* enum lv_deliver_flag */
+} lv_delivery;
+
+/* Deliveries that wait for room. */
+typedef struct lv_pend {
+  lv_delivery d; /* with references */
+} lv_pend;
+typedef struct lv_pendq {
+  uint32_t head, count, mask, n_q0;
+  lv_pend e[];
+} lv_pendq;
+
+/* Inbound QoS 2 packet ids. */
+enum { LV_IN_STORING = 1, LV_IN_STORED = 2, LV_IN_RELEASING = 3 };
+typedef struct lv_in2 {
+  uint32_t n, cap;
+  struct {
+    uint16_t pid;
+    uint8_t state;
+  } e[];
+} lv_in2;
+
+typedef struct lv_will {
+  uint32_t delay_s, expiry_s, n_topic, n_props, n_payload;
+  bool has_expiry, retain;
+  uint8_t qos;
+  uint8_t bytes[]; /* topic, props, payload */
+} lv_will;
+
+/* Topic aliases, both directions: u16 length and bytes each, or NULL. */
+typedef struct lv_alias {
+  uint16_t in_max, out_max, out_n;
+  uint8_t **in, **out; /* [alias - 1] */
+  uint64_t *out_hash;
+} lv_alias;
+
+/* A session that reads the log instead of the feed. */
+typedef struct lv_lag {
+  lv_read read;
+  bool reading, orphan;
+  lv_chan **chans;
+  uint32_t n_chans;
+  bool all;
+  uint8_t turn; /* which log is read next */
+} lv_lag;
+
+struct lv_sess {
+  uint32_t magic;
+  uint32_t acks; /* acknowledgements of ours that are still with the broker */
+  lv_shard *shard;
+  lv_sess *prev, *next; /* of the shard */
+  lv_sess *save_next, *hash_next;
+  void *conn; /* NULL: not connected */
+  lv_outq *outq;
+  lv_auth *auth;
+  lv_sub *subs;
+  lv_window *win;
+  lv_pendq *pend;
+  lv_in2 *in2;
+  lv_alias *alias;
+  lv_will *will;
+  lv_lag *lag; /* NULL: live (or no subscriptions) */
+  struct lv_sess_more *more;
+  uint64_t sid;
+  lv_pos cursor;     /* while lagging or offline: everything before it has been handled */
+  uint32_t expiry_s; /* 0: ends with the connection */
+  uint32_t n_subs, bytes /* stored state */;
+  uint32_t pending;                       /* owed, neither delivered nor dropped */
+  uint32_t q0_queued;                     /* of these: QoS 0, in the send queue */
+  uint32_t pub_acks[LV_DURABILITY_COUNT]; /* inbound publishes with each log, not yet answered */
+  uint32_t app_id;
+  uint32_t max_packet;
+  uint16_t receive_max, in_unacked;
+  uint16_t next_pid;
+  uint16_t id_len;
+  uint8_t version, conn_epoch, durability;
+  uint8_t save; /* 0 no, 1 lazily, 2 this turn */
+  uint8_t persistent : 1, present : 1, ended : 1, clean_exit : 1, started : 1, in_saving : 1,
+      releasing : 1, sub_ids : 1;
+  uint8_t assigned : 1, request_problem : 1, stored : 1;
+  bool in_transit; /* between two shards; under realm->lock */
+  char id[];       /* client id */
+};
+
+/* What only some sessions need. */
+typedef struct lv_sess_more {
+  lv_timer timer;     /* expiry, will delay */
+  lv_wall gone_at;    /* when the connection ended */
+  lv_pos owed_upto;   /* already counted as owed before lagging */
+  lv_pos online_from; /* QoS 0 before this was published while the client was away */
+  lv_claim *claims;   /* others who want this session; under realm->lock */
+  uint32_t save_seq, saved_seq;
+  struct lv_suback *subacks; /* SUBACKs that wait for their state, in order */
+  void (*ready)(void *conn, lv_sess *sess, bool present, int err);
+  lv_fetch fetch;
+  uint64_t *fetch_lsns;
+  bool fetching, will_due, ready_present;
+  uint8_t fetch_epoch;
+  lv_sess *sess;
+} lv_sess_more;
+
+/* What owner and kind an acknowledgement has (lv_ack.flags). */
+enum lv_ack_kind {
+  LV_ACK_NONE = 0x7F,    /* for store.c: no word wanted */
+  LV_ACK_PUB = 0,        /* an inbound publish */
+  LV_ACK_REL,            /* inbound QoS 2 released */
+  LV_ACK_CONNECT,        /* session stored: CONNACK may leave */
+  LV_ACK_SUB,            /* subscriptions stored: a queued SUBACK may leave (more in sub.c) */
+  LV_ACK_SAVE,           /* progress stored */
+  LV_ACK_PART,           /* an inbound publish whose answer rides with the disk log (in.c) */
+  LV_ACK_ON_DISK = 0x80, /* with LV_ACK_PUB: which log's count it is */
+};
+
+static inline lv_slice lv_sess_id(const lv_sess *s) {
+  return lv_slice_of(s->id, s->id_len);
+}
+static inline lv_metrics *lv__metrics(const lv_shard *s) {
+  return s->loop->metrics;
+}
+lv_subindex *lv__shard_index(lv_shard *s, uint32_t app_id);
+
+/* claim.c */
+lv_sess *lv__sess_recover(lv_realm *r, uint32_t app_id, lv_slice id); /* at start-up */
+void lv__sess_clear(lv_sess *s);                                      /* Clean Start: as new */
+void lv__sess_destroy(lv_sess *s);
+void lv__sess_link(lv_shard *s, lv_sess *sess);
+void lv__sess_unlink(lv_sess *sess);
+void lv__sess_settle(lv_sess *sess); /* lets go of it when asked to and nothing is in flight */
+void lv__sess_end(lv_sess *sess);    /* the session is over: forget all, everywhere */
+lv_sess_more *lv__sess_more(lv_sess *sess);
+
+/* out.c */
+void lv__deliver(lv_sess *sess, const lv_delivery *d);
+void lv__out_pump(lv_sess *sess); /* sends what waits, as far as windows allow */
+/* After a reconnect: PUBRELs that are due, then the fetched messages of one log with DUP. */
+void lv__out_rerel(lv_sess *sess);
+void lv__out_resend(lv_sess *sess, const lv_fetch *f);
+void lv__out_stored(lv_sess *sess, uint32_t seq, int err); /* progress `seq` is safe */
+void lv__out_drop_all(lv_sess *sess, enum lv_counter why);
+void lv__out_detach(lv_sess *sess);
+bool lv__out_room(const lv_sess *sess, uint8_t qos);
+uint32_t lv__out_slots(const lv_sess *sess);
+void lv__put_ack(lv_sess *sess, uint8_t type, uint16_t pid, uint8_t reason);
+void lv__alias_free(lv_sess *sess);
+/* The alias for a topic on an outgoing packet: 0 none; ret_known: the client has it already. */
+uint16_t lv__alias_out(lv_sess *sess, lv_slice topic, bool *ret_known);
+/* The packet that would have taught the alias was not sent. */
+void lv__alias_undo(lv_sess *sess, uint16_t alias, bool known);
+void lv__alias_set(lv_sess *sess, uint16_t in_max, uint16_t out_max);
+int lv__alias_in(lv_sess *sess, lv_mqtt_publish *p);
+/* The session leaves a shared subscription: what it has of it goes back, or becomes its own where
+ * the exchange has begun. */
+void lv__out_member_gone(lv_sess *sess, struct lv_share_member *m);
+void lv__out_send_held(lv_sess *sess, lv_out *o);
+void lv__pend_discard(lv_sess *sess, bool gone);
+lv_out *lv__win_push(lv_sess *sess, uint16_t pid);
+
+/* match of one record against one session's own subscriptions (catch-up, subscription ids) */
+enum { LV_SUB_IDS_MAX = 16 };
+typedef struct lv_sess_match {
+  uint8_t qos, flags;
+  uint32_t n_ids;
+  uint32_t ids[LV_SUB_IDS_MAX];
+} lv_sess_match;
+bool lv__sess_match(const lv_sess *sess, const lv_rec *rec, uint8_t log, bool live,
+                    lv_sess_match *ret);
+
+/* lag.c */
+/* from: where to read on; upto: what lies before it was counted as owed already. */
+void lv__lag_enter(lv_sess *sess, lv_pos from, lv_pos upto);
+void lv__lag_pump(lv_sess *sess);
+void lv__lag_stop(lv_sess *sess);
+
+/* will.c */
+void lv__will_set(lv_sess *sess, const lv_mqtt_will *w);
+void lv__will_fire(lv_sess *sess);
+/* attach.c */
+void lv__connect_stored(lv_sess *sess, const lv_ack *ack, int err);
+void lv__recovered_start(lv_sess *sess);
+
+/* in.c */
+void lv__pub_acked(void *shard, const lv_ack *ack, int err, const lv_rec *rec);
+int lv__route(lv_shard *s, const lv_auth *auth, lv_slice topic, lv_chan **ret_chan,
+              uint16_t *ret_key_off);
+bool lv__publish_rec(lv_shard *s, lv_auth *auth, lv_rec_in *in, lv_slice topic, lv_mono read_at,
+                     uint8_t *ret_log, int *ret_err);
+void lv__in2_add(lv_sess *s, uint16_t pid, uint8_t state);
+int lv__in_release(lv_sess *s, uint16_t pid);
+
+/* sub.c */
+void lv__subs_attach(lv_sess *sess); /* into the index, live from the shard's position */
+void lv__subs_detach(lv_sess *sess);
+void lv__subs_free(lv_sess *sess);
+lv_sub *lv__sub_new(lv_sess *sess, const lv_mqtt_sub *m, uint32_t sub_id);
+void lv__sub_stored(lv_sess *sess, int err);
+
+/* store.c: state records */
+void lv__store_meta(lv_sess *sess, enum lv_ack_kind kind);
+void lv__store_progress_now(lv_sess *sess);
+void lv__store_progress(lv_sess *sess);
+void lv__store_forget(lv_sess *sess);
+void lv__store_release(lv_sess *sess, uint16_t pid);
+void lv__save(lv_sess *sess, uint8_t how);
+/* recover.c */
+int lv__store_replay(void *realm, lv_slice key, lv_slice value, const lv_rec *rec, uint8_t log);
+void lv__recovery_begin(lv_realm *r);
+void lv__recovery_end(lv_realm *r);
+void lv__interest(lv_shard *shard, int by);
+lv_pos lv__sess_position(const lv_sess *sess);
+
+/* sys.c */
+void lv__sys_tick(lv_shard *s);
+void lv__sys_give(lv_sess *sess, const lv_sub *sub, bool retain); /* all values, now */
+
+#endif

@@ -1,0 +1,419 @@
+/* share.c: see share.h. */
+#include "session/share.h"
+#include "core/hash.h"
+#include "core/log.h"
+#include <assert.h>
+#include <stdlib.h>
+
+typedef struct lv_wait {
+  uint64_t lsn;
+  uint8_t log, qos;
+} lv_wait;
+
+struct lv_share_member {
+  lv_mail mail;          /* join, leave, left: one of them at a time */
+  lv_share_member *next; /* in the share, at the home */
+  lv_share *share;       /* set by the home */
+  lv_shard *home, *shard;
+  lv_sess *sess; /* the member's side; NULL: it left */
+  uint32_t app_id, sub_id, len;
+  uint8_t qos, flags;
+  _Atomic uint32_t out; /* handed over, not finished */
+  _Atomic bool gone;    /* the member's side has let go */
+  char filter[];        /* `$share/…` */
+};
+
+struct lv_share {
+  lv_share *next;
+  lv_shard *home;
+  lv_share_member *members;
+  lv_sub *sub; /* in the home's index */
+  uint32_t app_id, n_members;
+  lv_wait *wait; /* ring */
+  uint32_t head, count, mask;
+  _Atomic bool starving; /* something waits: tell the home when a member has room */
+  bool fetching, dead;
+  lv_fetch fetch;
+  uint64_t fetch_lsn;
+  lv_wait fetch_wait;
+};
+
+typedef struct lv_share_mail {
+  lv_mail mail;
+  lv_share_member *m;
+  lv_share *share;
+  lv_shard *home;
+  lv_batch *batch;
+  lv_block *block;
+  const lv_rec *rec;
+  lv_wait w;
+} lv_share_mail;
+
+static void pump(lv_share *sh);
+
+static void mail_to(lv_loop *to, lv_share_mail v, void (*run)(lv_loop *, lv_mail *)) {
+  lv_share_mail *m = malloc(sizeof *m);
+  if (!m) abort();
+  *m = v;
+  m->mail.run = run;
+  lv_loop_post(to, &m->mail);
+}
+
+/* ---- waiting ---- */
+
+static void wait_grow(lv_share *sh) {
+  uint32_t cap = sh->wait ? (sh->mask + 1) * 2 : 64;
+  lv_wait *w = malloc(cap * sizeof *w);
+  if (!w) abort();
+  for (uint32_t i = 0; i < sh->count; i++) w[i] = sh->wait[(sh->head + i) & sh->mask];
+  free(sh->wait);
+  sh->wait = w;
+  sh->head = 0;
+  sh->mask = cap - 1;
+}
+
+static void wait_add(lv_share *sh, lv_wait w, bool front) {
+  lv_metrics *mx = lv__metrics(sh->home);
+  uint32_t max = w.qos ? LV_SHARE_WAIT_MAX : sh->home->conf->limits.queue_messages;
+  if (sh->count >= max && !front) {
+    lv_count(mx, LV_C_DROP_HUB_SLOW, 1);
+    lv_gauge(mx, LV_G_PENDING, -1);
+    return;
+  }
+  if (!sh->wait || sh->count > sh->mask) wait_grow(sh);
+  if (front) {
+    sh->head = (sh->head - 1) & sh->mask;
+    sh->wait[sh->head] = w;
+  } else {
+    sh->wait[(sh->head + sh->count) & sh->mask] = w;
+  }
+  sh->count++;
+  atomic_store(&sh->starving, true);
+}
+
+/* ---- the member's side ---- */
+
+static void member_take(lv_share_member *m, lv_batch *batch, lv_block *block, const lv_rec *rec,
+                        uint8_t log) {
+  lv_sess *s = m->sess;
+  if (!s || !s->conn) {
+    lv__share_return(m, log, rec->lsn);
+    return;
+  }
+  uint8_t qos = m->qos < lv_rec_qos(rec) ? m->qos : lv_rec_qos(rec);
+  bool retain = (m->flags & LV_SUB_AS_PUBLISHED) && (rec->flags & LV_REC_RETAIN);
+  lv__deliver(s, &(lv_delivery){.batch = batch,
+                                .block = block,
+                                .rec = rec,
+                                .member = m,
+                                .read_at = batch ? batch->read_at : (lv_mono){0},
+                                .sub_id = m->sub_id,
+                                .qos = qos,
+                                .log = log,
+                                .flags = (uint8_t)((retain ? LV_DELIVER_RETAIN : 0) |
+                                                   (batch ? 0 : LV_DELIVER_REPLAY))});
+}
+
+static void take_mail(lv_loop *loop, lv_mail *mail) {
+  lv_share_mail *v = (lv_share_mail *)mail;
+  (void)loop;
+  member_take(v->m, v->batch, v->block, v->rec, v->w.log);
+  lv_batch_unref(v->batch);
+  lv_block_unref(v->block);
+  free(v);
+}
+
+static void kick_mail(lv_loop *loop, lv_mail *mail) {
+  lv_share_mail *v = (lv_share_mail *)mail;
+  (void)loop;
+  lv_share *sh = v->share; /* compared before it is followed: it may be gone */
+  lv_shard *home = v->home;
+  free(v);
+  for (lv_share *x = home->shares; x; x = x->next) {
+    if (x != sh) continue;
+    pump(sh);
+    return;
+  }
+}
+
+void lv__share_done(lv_share_member *m) {
+  uint32_t left = atomic_fetch_sub(&m->out, 1) - 1;
+  if (left > LV_SHARE_CREDIT / 2 || !m->share) return;
+  if (atomic_load(&m->share->starving) && atomic_exchange(&m->share->starving, false))
+    mail_to(m->home->loop, (lv_share_mail){.share = m->share, .home = m->home}, kick_mail);
+}
+
+static void return_mail(lv_loop *loop, lv_mail *mail) {
+  lv_share_mail *v = (lv_share_mail *)mail;
+  (void)loop;
+  lv_share *sh = v->share;
+  for (lv_share *x = v->home->shares; x; x = x->next) {
+    if (x != sh) continue;
+    wait_add(sh, v->w, true);
+    pump(sh);
+    free(v);
+    return;
+  }
+  lv_metrics *mx = lv_metrics_mine();
+  lv_count(mx, LV_C_DROP_HUB_ENDED, 1);
+  lv_gauge(mx, LV_G_PENDING, -1);
+  free(v);
+}
+
+void lv__share_return(lv_share_member *m, uint8_t log, uint64_t lsn) {
+  atomic_fetch_sub(&m->out, 1);
+  mail_to(m->home->loop, (lv_share_mail){.share = m->share, .home = m->home, .w = {lsn, log, 1}},
+          return_mail);
+}
+
+/* ---- the home's side ---- */
+
+/* The next member with room, by turns. */
+static lv_share_member *choose(lv_share *sh) {
+  lv_share_member *m = sh->members;
+  for (uint32_t i = 0; i < sh->n_members; i++) {
+    m = sh->members;
+    /* rotate: the head goes to the end */
+    sh->members = m->next;
+    lv_share_member **p = &sh->members;
+    while (*p) p = &(*p)->next;
+    *p = m;
+    m->next = NULL;
+    if (!atomic_load(&m->gone) && atomic_load(&m->out) < LV_SHARE_CREDIT) return m;
+  }
+  return NULL;
+}
+
+static void give(lv_share_member *m, lv_batch *batch, lv_block *block, const lv_rec *rec,
+                 uint8_t log) {
+  atomic_fetch_add(&m->out, 1);
+  if (m->shard == m->home) {
+    member_take(m, batch, block, rec, log);
+    return;
+  }
+  mail_to(m->shard->loop,
+          (lv_share_mail){.m = m,
+                          .batch = batch ? lv_batch_ref(batch) : NULL,
+                          .block = block ? lv_block_ref(block) : NULL,
+                          .rec = rec,
+                          .w = {.log = log}},
+          take_mail);
+}
+
+void lv__share_deliver(lv_share *sh, lv_batch *batch, const lv_rec *rec) {
+  lv_metrics *mx = lv__metrics(sh->home);
+  if (rec->lsn < sh->sub->from.lsn[batch->log]) return;
+  lv_count(mx, LV_C_HUB_OWED, 1);
+  lv_gauge(mx, LV_G_PENDING, 1);
+  lv_share_member *m = sh->count || sh->fetching ? NULL : choose(sh);
+  if (m) {
+    give(m, batch, NULL, rec, batch->log);
+  } else {
+    wait_add(sh, (lv_wait){rec->lsn, batch->log, lv_rec_qos(rec)}, false);
+  }
+}
+
+static void share_free(lv_share *sh) {
+  lv_metrics *mx = lv__metrics(sh->home);
+  if (sh->count) {
+    lv_count(mx, LV_C_DROP_HUB_ENDED, sh->count);
+    lv_gauge(mx, LV_G_PENDING, -(int64_t)sh->count);
+  }
+  free(sh->wait);
+  free(sh->sub);
+  free(sh);
+}
+
+static void fetched(lv_fetch *f) {
+  lv_share *sh = f->arg;
+  lv_metrics *mx = lv__metrics(sh->home);
+  sh->fetching = false;
+  const lv_rec *rec = f->err ? NULL : f->recs[0];
+  lv_share_member *m = rec && !sh->dead ? choose(sh) : NULL;
+  if (m) {
+    lv_block *copy = lv_block_new(rec->size);
+    if (!copy) abort();
+    memcpy(copy->data, rec, rec->size);
+    copy->used = rec->size;
+    give(m, NULL, copy, (const lv_rec *)copy->data, sh->fetch_wait.log);
+    lv_block_unref(copy);
+  } else if (rec || f->err) {
+    wait_add(sh, sh->fetch_wait, true);
+  } else {
+    lv_count(mx, LV_C_DROP_HUB_RETENTION, 1);
+    lv_gauge(mx, LV_G_PENDING, -1);
+  }
+  bool err = f->err;
+  lv_broker_fetch_free(f);
+  if (sh->dead) {
+    share_free(sh);
+  } else if (!err) {
+    pump(sh);
+  }
+}
+
+/* Takes what waits, one fetch at a time, while a member has room. */
+static void pump(lv_share *sh) {
+  if (sh->fetching || sh->count == 0) return;
+  bool room = false;
+  for (lv_share_member *m = sh->members; m && !room; m = m->next)
+    room = !atomic_load(&m->gone) && atomic_load(&m->out) < LV_SHARE_CREDIT;
+  if (!room) {
+    atomic_store(&sh->starving, true);
+    return;
+  }
+  sh->fetch_wait = sh->wait[sh->head];
+  sh->head = (sh->head + 1) & sh->mask;
+  sh->count--;
+  sh->fetch_lsn = sh->fetch_wait.lsn;
+  sh->fetch = (lv_fetch){.loop = sh->home->loop,
+                         .log = sh->fetch_wait.log,
+                         .lsns = &sh->fetch_lsn,
+                         .n = 1,
+                         .done = fetched,
+                         .arg = sh};
+  sh->fetching = true;
+  if (sh->home->broker->ops->fetch(sh->home->broker, &sh->fetch)) {
+    sh->fetching = false;
+    wait_add(sh, sh->fetch_wait, true);
+  }
+}
+
+/* ---- joining and leaving ---- */
+
+static lv_share *share_get(lv_shard *home, const lv_share_member *m) {
+  lv_slice text = lv_slice_of(m->filter, m->len);
+  for (lv_share *sh = home->shares; sh; sh = sh->next)
+    if (sh->app_id == m->app_id && lv_slice_eq(lv_slice_of(sh->sub->filter, sh->sub->len), text))
+      return sh;
+  lv_share *sh = calloc(1, sizeof *sh);
+  lv_sub *sub = calloc(1, sizeof *sub + m->len);
+  if (!sh || !sub) abort();
+  sub->target = sh;
+  sub->len = (uint16_t)m->len;
+  memcpy(sub->filter, m->filter, m->len);
+  lv_slice group, filter;
+  (void)lv_mqtt_share_split(text, &group, &filter);
+  sub->shared_prefix = (uint16_t)(m->len - filter.n);
+  sub->qos = 2;
+  sub->flags = LV_SUB_SHARED;
+  sh->sub = sub;
+  sh->home = home;
+  sh->app_id = m->app_id;
+  sh->next = home->shares;
+  home->shares = sh;
+  lv__interest(home, 1);
+  sub->from = home->seen;
+  lv_subindex_add(lv__shard_index(home, sh->app_id), sub);
+  return sh;
+}
+
+static void join(lv_share_member *m) {
+  lv_share *sh = share_get(m->home, m);
+  m->share = sh;
+  m->next = sh->members;
+  sh->members = m;
+  sh->n_members++;
+  pump(sh);
+}
+
+static void join_mail(lv_loop *loop, lv_mail *mail) {
+  (void)loop;
+  join((lv_share_member *)mail);
+}
+
+static void left_mail(lv_loop *loop, lv_mail *mail) {
+  (void)loop;
+  free(mail);
+}
+
+static void leave(lv_share_member *m) {
+  lv_share *sh = m->share;
+  lv_share_member **p = &sh->members;
+  while (*p != m) p = &(*p)->next;
+  *p = m->next;
+  if (--sh->n_members == 0) {
+    lv_share **q = &sh->home->shares;
+    while (*q != sh) q = &(*q)->next;
+    *q = sh->next;
+    lv_subindex_remove(lv__shard_index(sh->home, sh->app_id), sh->sub);
+    lv__interest(sh->home, -1);
+    sh->dead = true;
+    if (!sh->fetching) share_free(sh);
+  }
+  m->mail.run = left_mail;
+  lv_loop_post(m->shard->loop, &m->mail); /* behind everything that was handed to it */
+}
+
+static void leave_mail(lv_loop *loop, lv_mail *mail) {
+  (void)loop;
+  leave((lv_share_member *)mail);
+}
+
+static lv_share_member *member_new(lv_sess *s, lv_sub *sub) {
+  lv_realm *r = s->shard->realm;
+  lv_share_member *m = calloc(1, sizeof *m + sub->len);
+  if (!m) abort();
+  uint64_t h = lv_hash(sub->filter, sub->len) ^ s->app_id;
+  m->home = r->shards[h % (uint64_t)r->n_shards];
+  m->shard = s->shard;
+  m->sess = s;
+  m->app_id = s->app_id;
+  m->sub_id = sub->sub_id;
+  m->qos = sub->qos;
+  m->flags = sub->flags;
+  m->len = sub->len;
+  memcpy(m->filter, sub->filter, sub->len);
+  return m;
+}
+
+static void member_leave(lv_share_member *m) {
+  m->sess = NULL;
+  atomic_store(&m->gone, true);
+  m->mail.run = leave_mail;
+  lv_loop_post(m->home->loop, &m->mail);
+}
+
+void lv__share_join(lv_sess *s, lv_sub *sub) {
+  lv_share_member *old = sub->member, *m = member_new(s, sub);
+  sub->member = m;
+  atomic_store(&m->gone, s->conn == NULL);
+  m->mail.run = join_mail;
+  lv_loop_post(m->home->loop, &m->mail);
+  if (old) member_leave(old); /* the new one keeps the group alive */
+}
+
+void lv__share_leave(lv_sess *s, lv_sub *sub, bool for_good) {
+  lv_share_member *m = sub->member;
+  if (!m) return;
+  lv__out_member_gone(s, m);
+  atomic_store(&m->gone, true);
+  if (!for_good) return;
+  sub->member = NULL;
+  member_leave(m);
+}
+
+void lv__share_tick(lv_shard *s) {
+  for (lv_share *sh = s->shares; sh; sh = sh->next) pump(sh);
+}
+
+void lv__share_free_all(lv_shard *s) {
+  while (s->shares) {
+    lv_share *sh = s->shares;
+    s->shares = sh->next;
+    while (sh->members) {
+      lv_share_member *m = sh->members;
+      sh->members = m->next;
+      free(m);
+    }
+    sh->count = 0;
+    share_free(sh);
+  }
+}
+
+int lv__share_recover(lv_realm *r, lv_slice key, lv_slice value) {
+  (void)r;
+  (void)key;
+  (void)value;
+  return 0;
+}

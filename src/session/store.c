@@ -1,0 +1,184 @@
+/* store.c: what is durable about a session: keyed state records in the log of its app's
+ * session_durability, riding the same commits as messages.
+ *
+ *   m<app>/<client id>  who it is: session id, version, expiry, will, subscriptions (CONNECT,
+ * SUBSCRIBE) p<sid>              how far it is: cursors, next packet id, messages in flight
+ *   i<sid><pid>         an inbound QoS 2 publish (the message's own record), until released
+ *
+ * `p` is written each turn in which a QoS 2 window changed (those wait for it), else lazily, once a
+ * second. After a crash a QoS 1 message may be sent again under another packet id, as at-least-once
+ * allows; a QoS 2 message keeps its id, because nothing of it left before `p` was stored.
+ *
+ * Values begin with a format byte; integers are little-endian. Parsing trusts nothing: a record
+ * that does not parse is logged and skipped. */
+#include "core/buf.h"
+#include "core/log.h"
+#include "core/rand.h"
+#include "session/session_int.h"
+#include "session/share.h"
+#include <assert.h>
+#include <stdlib.h>
+
+enum { FORMAT = 1 };
+
+/* ---- writing ---- */
+
+static void put(lv_buf *b, uint64_t v, int n) {
+  uint8_t tmp[8];
+  for (int i = 0; i < n; i++) tmp[i] = (uint8_t)(v >> (8 * i));
+  (void)lv_buf_add(b, tmp, (size_t)n);
+}
+
+static void put_slice(lv_buf *b, lv_slice s) {
+  put(b, s.n, 4);
+  (void)lv_buf_add_slice(b, s);
+}
+
+static void hex16(char *dst, uint64_t v) {
+  for (int i = 0; i < 16; i++) dst[i] = "0123456789abcdef"[(v >> (60 - 4 * i)) & 15];
+}
+
+/* One state record; empty value: deleted. */
+static int put_state(lv_sess *s, lv_slice key, lv_slice value) {
+  lv_rec *rec;
+  lv_rec_in in = {.kind = LV_REC_STATE,
+                  .key_off = LV_REC_NO_KEY,
+                  .topic = key,
+                  .val = value,
+                  .ingest_ns = s->shard->loop->wall.ns};
+  return lv_pub_add(s->shard->pub, s->durability, &in, s->shard->loop->now, &rec);
+}
+
+static void meta_key(const lv_sess *s, lv_buf *b) {
+  lv_realm *r = s->shard->realm;
+  (void)lv_buf_add_byte(b, 'm');
+  pthread_mutex_lock(&r->lock);
+  (void)lv_buf_add_slice(b, r->apps[s->app_id].name);
+  pthread_mutex_unlock(&r->lock);
+  (void)lv_buf_add_byte(b, '/');
+  (void)lv_buf_add_slice(b, lv_sess_id(s));
+}
+
+static void put_will(lv_buf *b, const lv_will *w) {
+  put(b, w != NULL, 1);
+  if (!w) return;
+  put(b, w->delay_s, 4);
+  put(b, w->expiry_s, 4);
+  put(b, (uint64_t)w->has_expiry | (uint64_t)w->retain << 1 | (uint64_t)w->qos << 2, 1);
+  put_slice(b, lv_slice_of(w->bytes, w->n_topic));
+  put_slice(b, lv_slice_of(w->bytes + w->n_topic, w->n_props));
+  put_slice(b, lv_slice_of(w->bytes + w->n_topic + w->n_props, w->n_payload));
+}
+
+static void meta_value(const lv_sess *s, lv_buf *b) {
+  put(b, FORMAT, 1);
+  put(b, s->sid, 8);
+  put(b, s->version, 1);
+  put(b, s->expiry_s, 4);
+  put(b, s->conn != NULL, 1);
+  put(b, s->more ? (uint64_t)s->more->gone_at.ns : 0, 8);
+  put_slice(b, s->auth && s->auth->key ? s->auth->key->id : (lv_slice){NULL, 0});
+  put_will(b, s->will);
+  put(b, s->n_subs, 4);
+  for (const lv_sub *sub = s->subs; sub; sub = sub->own_next) {
+    put(b, sub->qos, 1);
+    put(b, sub->flags & (LV_SUB_NO_LOCAL | LV_SUB_AS_PUBLISHED), 1);
+    put(b, sub->retain_handling, 1);
+    put(b, sub->sub_id, 4);
+    put_slice(b, lv_slice_of(sub->filter, sub->len));
+  }
+}
+
+static void ack_due(lv_sess *s, enum lv_ack_kind kind, uint32_t gen, uint16_t pid) {
+  s->acks++;
+  lv_pub_ack(s->shard->pub, s->durability, (lv_ack){s, gen, pid, 0, (uint8_t)kind, UINT32_MAX});
+}
+
+void lv__store_meta(lv_sess *s, enum lv_ack_kind kind) {
+  lv_buf key, value;
+  lv_buf_init(&key, 70000);
+  lv_buf_init(&value, LV_REC_MAX / 2);
+  if (s->sid == 0) s->sid = lv_random_u64() | 1;
+  meta_key(s, &key);
+  meta_value(s, &value);
+  int err = put_state(s, lv_buf_slice(&key), lv_buf_slice(&value));
+  if (err)
+    lv_log(LV_ERROR, "session not stored client=%.*s err=%s", (int)s->id_len, s->id,
+           lv_err_text(err));
+  s->stored = 1;
+  if (s->persistent) lv__store_progress_now(s);
+  if (kind != LV_ACK_NONE) ack_due(s, kind, err ? 1 : 0, 0);
+  lv_buf_done(&key);
+  lv_buf_done(&value);
+}
+
+void lv__store_progress_now(lv_sess *s) {
+  char key[17] = {'p'};
+  lv_buf b;
+  lv_pos pos = lv__sess_position(s);
+  hex16(key + 1, s->sid);
+  lv_buf_init(&b, LV_REC_MAX / 2);
+  put(&b, FORMAT, 1);
+  for (int i = 0; i < LV_DURABILITY_COUNT; i++) put(&b, pos.lsn[i], 8);
+  put(&b, s->next_pid, 2);
+  uint32_t n = 0, count = s->win ? s->win->count : 0;
+  for (uint32_t i = 0; i < count; i++)
+    n += s->win->e[(s->win->head + i) & s->win->mask].state != LV_OUT_DONE;
+  put(&b, n, 4);
+  for (uint32_t i = 0; i < count; i++) {
+    const lv_out *o = &s->win->e[(s->win->head + i) & s->win->mask];
+    if (o->state == LV_OUT_DONE) continue;
+    bool rel = o->state == LV_OUT_REL || o->state == LV_OUT_REC;
+    put(&b, o->pid, 2);
+    put(&b, (uint64_t)(o->qos | (rel ? 4 : 0) | (o->log << 3) | (o->flags << 5)), 1);
+    put(&b, o->lsn, 8);
+  }
+  (void)put_state(s, lv_slice_of(key, 17), lv_buf_slice(&b));
+  lv_buf_done(&b);
+}
+
+/* Progress, with word when it is safe. */
+void lv__store_progress(lv_sess *s) {
+  lv_sess_more *more = lv__sess_more(s);
+  if (!s->stored) return;
+  lv__store_progress_now(s);
+  ack_due(s, LV_ACK_SAVE, ++more->save_seq, 0);
+}
+
+/* how: 1 lazily, 2 this turn. */
+void lv__save(lv_sess *s, uint8_t how) {
+  if (s->save < how) s->save = how;
+  if (s->save != 2 || s->in_saving) return;
+  s->in_saving = 1;
+  s->save_next = s->shard->saving;
+  s->shard->saving = s;
+}
+
+void lv__store_release(lv_sess *s, uint16_t pid) {
+  char key[LV_REC_QOS2_KEY] = {'i'};
+  hex16(key + 1, s->sid);
+  for (int i = 0; i < 4; i++) key[17 + i] = "0123456789abcdef"[(pid >> (12 - 4 * i)) & 15];
+  (void)put_state(s, lv_slice_of(key, sizeof key), (lv_slice){NULL, 0});
+  ack_due(s, LV_ACK_REL, 0, pid);
+}
+
+void lv__store_forget(lv_sess *s) {
+  if (!s->stored || s->shard->quiet) return;
+  lv_buf key;
+  lv_buf_init(&key, 70000);
+  meta_key(s, &key);
+  (void)put_state(s, lv_buf_slice(&key), (lv_slice){NULL, 0});
+  lv_buf_done(&key);
+  char pkey[17] = {'p'};
+  hex16(pkey + 1, s->sid);
+  (void)put_state(s, lv_slice_of(pkey, 17), (lv_slice){NULL, 0});
+  for (uint32_t i = 0; s->in2 && i < s->in2->n; i++) {
+    char ikey[LV_REC_QOS2_KEY] = {'i'};
+    hex16(ikey + 1, s->sid);
+    for (int k = 0; k < 4; k++)
+      ikey[17 + k] = "0123456789abcdef"[(s->in2->e[i].pid >> (12 - 4 * k)) & 15];
+    (void)put_state(s, lv_slice_of(ikey, sizeof ikey), (lv_slice){NULL, 0});
+  }
+  s->stored = 0;
+  s->sid = 0;
+}

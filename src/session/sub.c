@@ -1,0 +1,311 @@
+/* sub.c: SUBSCRIBE and UNSUBSCRIBE, and what follows them: retained messages, SUBACK.
+ *
+ * A subscription is live from the moment it is handled (its `from` is the shard's place on the
+ * feed). SUBACK leaves when the session's record is as safe as the app's session_durability, then
+ * retained messages follow (§3.3.1.3): those that became visible after `from` are left to the feed.
+ */
+#include "core/log.h"
+#include "session/session_int.h"
+#include "session/share.h"
+#include <assert.h>
+#include <stdlib.h>
+
+/* A SUBACK or UNSUBACK, and the subscriptions that want retained messages behind it. */
+typedef struct lv_suback {
+  struct lv_suback *next;
+  uint32_t n, n_want;
+  struct {
+    lv_sub *sub; /* only compared, never followed: it may be gone by then */
+    lv_pos from;
+  } * want;
+  uint8_t bytes[];
+} lv_suback;
+
+/* ---- the session's list ---- */
+
+static lv_sub *find(const lv_sess *s, lv_slice filter) {
+  for (lv_sub *sub = s->subs; sub; sub = sub->own_next)
+    if (lv_slice_eq(lv_slice_of(sub->filter, sub->len), filter)) return sub;
+  return NULL;
+}
+
+lv_sub *lv__sub_new(lv_sess *s, const lv_mqtt_sub *m, uint32_t sub_id) {
+  lv_sub *sub = calloc(1, sizeof *sub + m->filter.n);
+  if (!sub) abort();
+  sub->target = s;
+  sub->len = (uint16_t)m->filter.n;
+  memcpy(sub->filter, m->filter.p, m->filter.n);
+  lv_slice group, filter;
+  if (lv_mqtt_share_split(m->filter, &group, &filter) == 1)
+    sub->shared_prefix = (uint16_t)(m->filter.n - filter.n);
+  sub->qos = m->qos;
+  sub->sub_id = sub_id;
+  sub->retain_handling = m->retain_handling;
+  sub->flags = (uint8_t)((m->no_local ? LV_SUB_NO_LOCAL : 0) |
+                         (m->retain_as_published ? LV_SUB_AS_PUBLISHED : 0));
+  sub->own_next = s->subs;
+  s->subs = sub;
+  s->n_subs++;
+  s->bytes += (uint32_t)sizeof *sub + sub->len;
+  if (sub_id) s->sub_ids = 1;
+  return sub;
+}
+
+static void interest(lv_shard *shard, int by) {
+  uint32_t old = shard->interest;
+  shard->interest = (uint32_t)((int64_t)old + by);
+  lv_gauge(lv__metrics(shard), LV_G_SUBSCRIPTIONS, by);
+  if (old == 0 && by > 0)
+    shard->seen = shard->broker->ops->interest(shard->broker, shard->loop, true);
+  if (old > 0 && shard->interest == 0)
+    (void)shard->broker->ops->interest(shard->broker, shard->loop, false);
+}
+
+void lv__interest(lv_shard *shard, int by) {
+  interest(shard, by);
+}
+
+/* Into the index, from now on. */
+static void sub_on(lv_sess *s, lv_sub *sub) {
+  interest(s->shard, 1);
+  bool all;
+  (void)lv_auth_may_subscribe(s->auth, lv_sub_filter(sub), &all);
+  sub->flags = (uint8_t)((sub->flags & ~LV_SUB_CHECK) | (all ? 0 : LV_SUB_CHECK));
+  if (sub->shared_prefix) {
+    lv__share_join(s, sub);
+    return;
+  }
+  sub->from = s->shard->seen;
+  lv_subindex_add(lv__shard_index(s->shard, s->app_id), sub);
+}
+
+/* for_good: not only until its client is back. */
+static void sub_off(lv_sess *s, lv_sub *sub, bool for_good) {
+  if (sub->shared_prefix) {
+    lv__share_leave(s, sub, for_good);
+  } else {
+    lv_subindex_remove(lv__shard_index(s->shard, s->app_id), sub);
+  }
+  interest(s->shard, -1);
+}
+
+void lv__subs_attach(lv_sess *s) {
+  for (lv_sub *sub = s->subs; sub; sub = sub->own_next) sub_on(s, sub);
+}
+
+void lv__subs_detach(lv_sess *s) {
+  for (lv_sub *sub = s->subs; sub; sub = sub->own_next) sub_off(s, sub, !s->persistent);
+}
+
+static void sub_free(lv_sess *s, lv_sub *sub) {
+  if (sub->member) lv__share_leave(s, sub, true);
+  lv_sub **p = &s->subs;
+  while (*p != sub) p = &(*p)->own_next;
+  *p = sub->own_next;
+  s->n_subs--;
+  s->bytes -= (uint32_t)sizeof *sub + sub->len;
+  free(sub);
+}
+
+void lv__subs_free(lv_sess *s) {
+  while (s->subs) sub_free(s, s->subs);
+  s->sub_ids = 0;
+  if (!s->more) return;
+  for (lv_suback *a = s->more->subacks, *next; a; a = next) {
+    next = a->next;
+    free(a->want);
+    free(a);
+  }
+  s->more->subacks = NULL;
+}
+
+/* ---- retained messages ---- */
+
+typedef struct lv_give {
+  lv_sess *sess;
+  const lv_sub *sub;
+  lv_pos from;
+  uint32_t n, cap;
+  struct {
+    lv_block *block;
+    const lv_rec *rec;
+    uint8_t log;
+  } * e;
+} lv_give;
+
+static void collect(void *arg, lv_block *block, const lv_rec *rec, uint8_t log) {
+  lv_give *g = arg;
+  if (rec->lsn >= g->from.lsn[log]) return; /* the feed brings it */
+  if ((g->sub->flags & LV_SUB_CHECK) && !lv_auth_may_read(g->sess->auth, lv_rec_topic(rec))) return;
+  if (g->n == g->cap) {
+    g->cap = g->cap ? g->cap * 2 : 16;
+    g->e = realloc(g->e, g->cap * sizeof(*g->e));
+    if (!g->e) abort();
+  }
+  g->e[g->n].block = lv_block_ref(block);
+  g->e[g->n].rec = rec;
+  g->e[g->n++].log = log;
+}
+
+static void give_retained(lv_sess *s, const lv_sub *sub, lv_pos from) {
+  lv_give g = {.sess = s, .sub = sub, .from = from};
+  lv_retained_match(s->shard->realm->retained, s->app_id, lv_sub_filter(sub), collect, &g);
+  for (uint32_t i = 0; i < g.n; i++) {
+    const lv_rec *rec = g.e[i].rec;
+    uint8_t qos = sub->qos < lv_rec_qos(rec) ? sub->qos : lv_rec_qos(rec);
+    lv__deliver(s, &(lv_delivery){.block = g.e[i].block,
+                                  .rec = rec,
+                                  .qos = qos,
+                                  .log = g.e[i].log,
+                                  .flags = LV_DELIVER_RETAIN | LV_DELIVER_STORED});
+    lv_block_unref(g.e[i].block);
+  }
+  free(g.e);
+}
+
+/* ---- SUBACK ---- */
+
+static void suback_send(lv_sess *s, lv_suback *a) {
+  if (s->conn) {
+    if (a->n <= 16384) {
+      memcpy(lv_outq_put(s->outq, a->n, 0, (lv_mono){0}), a->bytes, a->n);
+    } else {
+      lv_block *b = lv_block_new(a->n);
+      if (!b) abort();
+      memcpy(b->data, a->bytes, a->n);
+      lv_outq_ref(s->outq, b, b->data, a->n, 0, (lv_mono){0});
+      lv_block_unref(b);
+    }
+    s->shard->link->dirty(s->conn);
+    for (uint32_t i = 0; i < a->n_want; i++) {
+      lv_sub *sub = s->subs;
+      while (sub && sub != a->want[i].sub) sub = sub->own_next;
+      if (!sub) continue;
+      give_retained(s, sub, a->want[i].from);
+      lv__sys_give(s, sub, true);
+    }
+  }
+  free(a->want);
+  free(a);
+}
+
+void lv__sub_stored(lv_sess *s, int err) {
+  lv_suback *a = s->more ? s->more->subacks : NULL;
+  if (!a) return; /* the session was cleared meanwhile */
+  s->more->subacks = a->next;
+  if (err && s->conn) s->shard->link->close(s->conn, err);
+  if (err) s->save = 0;
+  if (!err) {
+    suback_send(s, a);
+    return;
+  }
+  free(a->want);
+  free(a);
+}
+
+static void finish(lv_sess *s, uint8_t type, uint16_t pid, const uint8_t *codes, uint32_t n,
+                   lv_suback *want, bool changed) {
+  uint32_t size = lv_mqtt_suback_size(s->version, n);
+  lv_suback *a = malloc(sizeof *a + size);
+  if (!a) abort();
+  *a = *want;
+  a->next = NULL;
+  a->n = lv_mqtt_suback_encode(s->version, type, pid, codes, n, a->bytes);
+  if (!s->persistent || !changed) {
+    if (!(s->more && s->more->subacks)) {
+      suback_send(s, a);
+      return;
+    }
+  }
+  lv_suback **p = &lv__sess_more(s)->subacks;
+  while (*p) p = &(*p)->next;
+  *p = a;
+  lv__store_meta(s, LV_ACK_SUB);
+}
+
+/* ---- SUBSCRIBE ---- */
+
+static uint8_t check(lv_sess *s, const lv_mqtt_sub *m, lv_sub *old) {
+  const lv_limits *l = &s->auth->app->limits;
+  lv_slice group, filter = m->filter;
+  bool all;
+  int shared = lv_mqtt_share_split(m->filter, &group, &filter);
+  if (shared < 0) return lv_err_mqtt(LV_E_FILTER);
+  if (lv_mqtt_filter_check(filter)) return lv_err_mqtt(LV_E_FILTER);
+  if (lv_mqtt_levels(filter) > l->filter_levels) return lv_err_mqtt(LV_E_FILTER);
+  if (!lv_auth_may_subscribe(s->auth, filter, &all)) return lv_err_mqtt(LV_E_FORBIDDEN);
+  if (!old && s->n_subs >= l->subscriptions) return lv_err_mqtt(LV_E_QUOTA);
+  if (s->persistent && s->bytes + m->filter.n + sizeof(lv_sub) > l->session_bytes)
+    return lv_err_mqtt(LV_E_QUOTA);
+  return m->qos;
+}
+
+static uint8_t subscribe_one(lv_sess *s, const lv_mqtt_sub *m, uint32_t sub_id, lv_suback *want) {
+  lv_sub *old = find(s, m->filter);
+  uint8_t code = check(s, m, old);
+  if (code >= 0x80) return code;
+  bool retained = m->retain_handling == 0 || (m->retain_handling == 1 && !old);
+  lv_pos from = s->shard->seen;
+  if (old) {
+    from = old->from;
+    sub_off(s, old, true);
+    sub_free(s, old);
+  }
+  lv_sub *sub = lv__sub_new(s, m, sub_id);
+  sub_on(s, sub);
+  lv_pos now = sub->from;
+  if (old && !sub->shared_prefix) sub->from = from; /* replaced, not interrupted (§3.8.4) */
+  if (retained && !sub->shared_prefix) {
+    want->want = realloc(want->want, (want->n_want + 1) * sizeof(*want->want));
+    if (!want->want) abort();
+    want->want[want->n_want].sub = sub;
+    want->want[want->n_want++].from = now;
+  }
+  return code;
+}
+
+int lv_sess_subscribe(lv_sess *s, const lv_mqtt_subscribe *m) {
+  lv_suback want = {0};
+  lv_slice list = m->list;
+  lv_mqtt_sub sub;
+  bool changed = false;
+  uint8_t *codes = malloc(m->count);
+  if (!codes) abort();
+  uint32_t n = 0;
+  int err = 0;
+  while (n < m->count && lv_mqtt_subscribe_next(s->version, &list, &sub)) {
+    if (sub.no_local && lv_slice_starts(sub.filter, LV_SLICE("$share/"))) {
+      err = LV_E_PROTOCOL; /* §3.8.3.1 */
+      break;
+    }
+    codes[n] = subscribe_one(s, &sub, m->sub_id, &want);
+    changed |= codes[n++] < 0x80;
+  }
+  if (err) {
+    free(want.want);
+  } else {
+    finish(s, LV_MQTT_SUBACK, m->packet_id, codes, n, &want, changed);
+  }
+  free(codes);
+  return err;
+}
+
+int lv_sess_unsubscribe(lv_sess *s, const lv_mqtt_subscribe *m) {
+  lv_suback want = {0};
+  lv_slice list = m->list, filter;
+  bool changed = false;
+  uint8_t *codes = malloc(m->count);
+  if (!codes) abort();
+  uint32_t n = 0;
+  while (n < m->count && lv_mqtt_unsubscribe_next(&list, &filter)) {
+    lv_sub *sub = find(s, filter);
+    codes[n++] = sub ? 0 : 0x11; /* no subscription existed */
+    if (!sub) continue;
+    sub_off(s, sub, true);
+    sub_free(s, sub);
+    changed = true;
+  }
+  finish(s, LV_MQTT_UNSUBACK, m->packet_id, codes, n, &want, changed);
+  free(codes);
+  return 0;
+}
