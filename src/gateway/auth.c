@@ -1,0 +1,48 @@
+/* auth.c: credentials of a CONNECT to a key: user = app and password = key, a TLS client
+ * certificate whose name is a key's id, or nobody where the configuration allows anonymous clients.
+ *
+ * Keys are compared in constant time (core/conf). Nothing here is logged. */
+#include "gateway/gateway_int.h"
+
+static const lv_key *by_id(const lv_conf *conf, lv_slice id, const lv_app **ret_app) {
+  for (uint32_t i = 0; id.n && i < conf->n_apps; i++) {
+    for (uint32_t k = 0; k < conf->apps[i].n_keys; k++) {
+      if (!lv_slice_eq(conf->apps[i].keys[k].id, id)) continue;
+      *ret_app = &conf->apps[i];
+      return &conf->apps[i].keys[k];
+    }
+  }
+  return NULL;
+}
+
+static int by_certificate(lv_realm *r, lv_conf *conf, lv_conn *c, lv_auth **ret_auth) {
+  const lv_app *app;
+  const lv_key *key = by_id(conf, lv_conn_cert_san(c), &app);
+  if (!key) key = by_id(conf, lv_conn_cert_cn(c), &app);
+  if (!key) return LV_E_BAD_AUTH;
+  *ret_auth = lv_auth_get(r, conf, app, key);
+  return 0;
+}
+
+static int by_key(lv_realm *r, lv_conf *conf, lv_slice user, lv_slice text, lv_auth **ret_auth) {
+  const lv_key *key;
+  int err = lv_conf_key(conf, text, &key);
+  if (err) return LV_E_BAD_AUTH;
+  if (!key->app) return LV_E_BAD_AUTH; /* an administrator's key publishes nothing */
+  if (user.n && !lv_slice_eq(user, key->app->name)) return LV_E_BAD_AUTH;
+  *ret_auth = lv_auth_get(r, conf, key->app, key);
+  return 0;
+}
+
+int lv__auth_connect(lv_realm *r, lv_conf *conf, lv_conn *c, const lv_mqtt_connect *m,
+                     lv_auth **ret_auth) {
+  bool named = m->has_user && lv_conf_app(conf, m->user);
+  if (m->has_password && (named || !conf->anonymous || !m->has_user || m->user.n == 0)) {
+    int err = by_key(r, conf, m->user, m->password, ret_auth);
+    if (!err || named || !conf->anonymous) return err;
+  }
+  if (!named && lv_conn_cert_cn(c).n && by_certificate(r, conf, c, ret_auth) == 0) return 0;
+  if (named || !conf->anonymous || conf->n_apps == 0) return LV_E_BAD_AUTH;
+  *ret_auth = lv_auth_get(r, conf, &conf->apps[0], NULL);
+  return 0;
+}

@@ -1,0 +1,455 @@
+/* mqtt_conn.c: an MQTT connection: framing, CONNECT, dispatch to the session, deadlines, goodbye.
+ *
+ *   NEW ─CONNECT─▶ WAIT (claim, attach, store) ─ready─▶ OPEN ─…─▶ closed
+ *
+ * While it WAITs reading is paused; what the client has sent behind its CONNECT stays in the
+ * connection's buffer. An unauthenticated client costs this struct, a bounded buffer and
+ * connect_timeout. */
+#include "gateway/mqtt_conn.h"
+#include "core/log.h"
+#include "core/rand.h"
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum state { NEW, WAIT, OPEN, BYE };
+enum { DRAIN_LOOK_MS = 5, UNAUTH_PACKET_MAX = 256 * 1024 };
+
+/* Needed until CONNACK only. */
+typedef struct lv_handshake {
+  lv_claim claim; /* first: freed by the claim's answer when the connection is gone */
+  struct lv_mqtt_conn *mc;
+  lv_mqtt_connect connect;
+  lv_auth *auth;
+  char assigned[24];
+  uint8_t *bytes; /* the packet's body, then scratch of the same size */
+} lv_handshake;
+
+typedef struct lv_mqtt_conn {
+  lv_conn *conn;
+  lv_gw_loop *gl;
+  lv_sess *sess;
+  lv_handshake *hs;
+  struct lv_mqtt_conn *paused_next;
+  int64_t rx_ns; /* when the last packet came */
+  uint32_t rate_second, rate_count;
+  uint32_t app_slot;
+  uint16_t keep_alive_s;
+  uint8_t state, version;
+  bool paused, draining, counted;
+} lv_mqtt_conn;
+
+static void put(lv_mqtt_conn *mc, const uint8_t *p, uint32_t n) {
+  memcpy(lv_outq_put(&mc->conn->outq, n, 0, (lv_mono){0}), p, n);
+  lv_conn_dirty(mc->conn);
+}
+
+/* ---- goodbye ---- */
+
+static bool client_fault(int err) {
+  return err == LV_E_MALFORMED || err == LV_E_PROTOCOL || err == LV_E_TOO_BIG ||
+         err == LV_E_TOPIC_ALIAS || err == LV_E_RECEIVE_MAX || err == LV_E_TOPIC ||
+         err == LV_E_FILTER || err == LV_E_PAYLOAD || err == LV_E_VERSION;
+}
+
+static void say_bye(lv_mqtt_conn *mc, int err) {
+  if (mc->state == OPEN && mc->version >= LV_MQTT_V5) {
+    uint8_t tmp[LV_MQTT_ACK_MAX];
+    put(mc, tmp, lv_mqtt_disconnect_encode(lv_err_mqtt(err), (lv_slice){NULL, 0}, tmp));
+  }
+  mc->state = BYE;
+  lv_conn_close(mc->conn, err, true);
+}
+
+static void fail(lv_mqtt_conn *mc, int err) {
+  if (client_fault(err))
+    lv_log(LV_INFO, "mqtt connection closed peer=%s reason=%s", lv_conn_peer(mc->conn),
+           lv_err_text(err));
+  say_bye(mc, err);
+}
+
+static void link_dirty(void *conn) {
+  lv_conn_dirty(conn);
+}
+static void link_want_drain(void *conn) {
+  ((lv_conn *)conn)->want_drain = 1;
+}
+static void link_close(void *conn, int err) {
+  lv_conn *c = conn;
+  if (!lv_conn_closing(c)) say_bye(c->data, err);
+}
+const lv_link_ops lv_gateway_link_ops = {link_dirty, link_want_drain, link_close};
+
+/* ---- CONNECT ---- */
+
+static void refuse(lv_mqtt_conn *mc, int err) {
+  uint8_t tmp[LV_MQTT_CONNACK_MAX];
+  lv_mqtt_connack a = {.version = mc->version, .reason = lv_err_mqtt(err)};
+  if (mc->version >= LV_MQTT_V5) a.reason_string = lv_slice_str(lv_err_text(err));
+  put(mc, tmp, lv_mqtt_connack_encode(&a, tmp));
+  mc->state = BYE;
+  lv_conn_close(mc->conn, err, true);
+}
+
+static void handshake_free(lv_handshake *hs) {
+  lv_auth_unref(hs->auth);
+  free(hs->bytes);
+  free(hs);
+}
+
+static void arm_keep_alive(lv_mqtt_conn *mc) {
+  lv_conn_deadline(mc->conn, mc->keep_alive_s ? LV_MS(mc->keep_alive_s * 1500) : LV_SEC(-1));
+}
+
+static void connack(lv_mqtt_conn *mc, bool present) {
+  lv_handshake *hs = mc->hs;
+  const lv_conf *conf = lv_shard_conf(mc->gl->shard);
+  const lv_limits *l = &hs->auth->app->limits;
+  uint8_t tmp[LV_MQTT_CONNACK_MAX];
+  lv_mqtt_connack a = {.version = mc->version, .session_present = present};
+  a.session_expiry_s = lv_sess_expiry_s(mc->sess);
+  a.has_session_expiry = a.session_expiry_s != hs->connect.session_expiry_s;
+  a.receive_max = conf->limits.inflight < 65535 ? (uint16_t)conf->limits.inflight : 0;
+  a.max_packet = l->packet_bytes;
+  a.topic_alias_max = (uint16_t)(l->topic_aliases < 65535 ? l->topic_aliases : 65535);
+  a.server_keep_alive = mc->keep_alive_s;
+  a.has_server_keep_alive = mc->keep_alive_s != hs->connect.keep_alive_s;
+  a.assigned_client_id = lv_slice_str(hs->assigned);
+  put(mc, tmp, lv_mqtt_connack_encode(&a, tmp));
+}
+
+/* The session is bound and as safe as it must be. */
+static void ready(void *conn, lv_sess *sess, bool present, int err) {
+  lv_conn *c = conn;
+  lv_mqtt_conn *mc = c->data;
+  (void)sess;
+  if (lv_conn_closing(c)) return;
+  if (err) {
+    refuse(mc, err);
+    return;
+  }
+  connack(mc, present);
+  handshake_free(mc->hs);
+  mc->hs = NULL;
+  mc->state = OPEN;
+  mc->rx_ns = c->loop->now.ns;
+  arm_keep_alive(mc);
+  lv_sess_start(mc->sess);
+  lv_conn_resume(c, LV_PAUSE_HANDSHAKE);
+}
+
+static void claimed(lv_claim *claim, lv_sess *sess, int err) {
+  lv_handshake *hs = (lv_handshake *)claim;
+  lv_mqtt_conn *mc = hs->mc;
+  if (claim->cancelled) { /* the connection went away meanwhile */
+    if (sess) lv_sess_release(sess);
+    handshake_free(hs);
+    return;
+  }
+  if (err) {
+    refuse(mc, err);
+    return;
+  }
+  mc->sess = sess;
+  lv_sess_attach(sess, &(lv_attach){.conn = mc->conn,
+                                    .outq = &mc->conn->outq,
+                                    .connect = &hs->connect,
+                                    .auth = lv_auth_ref(hs->auth),
+                                    .ready = ready});
+}
+
+static int take_slot(lv_mqtt_conn *mc, const lv_auth *auth) {
+  uint32_t n = sizeof mc->gl->gateway->app_conns / sizeof mc->gl->gateway->app_conns[0];
+  mc->app_slot = auth->app_id < n ? auth->app_id : n - 1;
+  uint32_t max = auth->app->limits.connections;
+  uint32_t now = atomic_fetch_add(&mc->gl->gateway->app_conns[mc->app_slot], 1);
+  mc->counted = true;
+  return max && now >= max ? LV_E_QUOTA : 0;
+}
+
+/* The CONNECT's own rules and whose it is. On success hs->auth is set. */
+static int connect_check(lv_mqtt_conn *mc, lv_handshake *hs) {
+  lv_conf *conf = lv_shard_conf(mc->gl->shard);
+  lv_mqtt_connect *m = &hs->connect;
+  if (m->auth_method.n) return LV_E_AUTH_METHOD; /* we have no enhanced authentication */
+  int err = lv__auth_connect(mc->gl->gateway->realm, conf, mc->conn, m, &hs->auth);
+  if (err) {
+    lv_count(mc->conn->loop->metrics, LV_C_CONN_BAD_AUTH, 1);
+    return err;
+  }
+  err = take_slot(mc, hs->auth);
+  if (err) return err;
+  if (m->will.present && lv_mqtt_levels(m->will.topic) > hs->auth->app->limits.filter_levels)
+    return LV_E_TOPIC;
+  if (m->client_id.n == 0) {
+    snprintf(hs->assigned, sizeof hs->assigned, "lv-%016llx", (unsigned long long)lv_random_u64());
+    m->client_id = lv_slice_str(hs->assigned);
+  }
+  uint32_t max = conf->keep_alive_max_s;
+  mc->keep_alive_s = m->keep_alive_s;
+  if (max && (m->keep_alive_s == 0 || m->keep_alive_s > max))
+    if (mc->version >= LV_MQTT_V5) mc->keep_alive_s = (uint16_t)max;
+  return 0;
+}
+
+static void on_connect(lv_mqtt_conn *mc, lv_slice body) {
+  lv_handshake *hs = calloc(1, sizeof *hs);
+  uint8_t *bytes = malloc(body.n * 2u + 1);
+  if (!hs || !bytes) abort();
+  memcpy(bytes, body.p, body.n);
+  hs->bytes = bytes;
+  hs->mc = mc;
+  int err = lv_mqtt_connect_decode(lv_slice_of(bytes, body.n), bytes + body.n, &hs->connect);
+  mc->version = hs->connect.version > LV_MQTT_V5 ? LV_MQTT_V5 : hs->connect.version;
+  if (mc->version < LV_MQTT_V3) mc->version = LV_MQTT_V3;
+  if (!err) err = connect_check(mc, hs);
+  if (err) {
+    bool answer = hs->connect.version != 0;
+    handshake_free(hs);
+    /* What is no CONNECT gets no CONNACK (3.1.1 §3.1.4: malformed ones are closed without). */
+    if (!answer || (mc->version < LV_MQTT_V5 && err == LV_E_MALFORMED)) {
+      mc->state = BYE;
+      lv_conn_close(mc->conn, err, true);
+    } else {
+      refuse(mc, err);
+    }
+    return;
+  }
+  mc->hs = hs;
+  mc->state = WAIT;
+  lv_conn_pause(mc->conn, LV_PAUSE_HANDSHAKE);
+  hs->claim.done = claimed;
+  lv_sess_claim(mc->gl->shard, hs->auth, hs->connect.client_id, &hs->claim);
+}
+
+/* ---- packets ---- */
+
+static void pause_for_broker(lv_mqtt_conn *mc) {
+  lv_conn_pause(mc->conn, LV_PAUSE_BROKER);
+  lv_count(mc->conn->loop->metrics, LV_C_READ_PAUSED, 1);
+  if (mc->paused) return;
+  mc->paused = true;
+  mc->paused_next = mc->gl->paused;
+  mc->gl->paused = mc;
+}
+
+void lv__mqtt_resume_all(lv_gw_loop *gl) {
+  lv_mqtt_conn *list = gl->paused;
+  gl->paused = NULL;
+  while (list) {
+    lv_mqtt_conn *mc = list;
+    list = mc->paused_next;
+    mc->paused = false;
+    lv_conn_resume(mc->conn, LV_PAUSE_BROKER);
+  }
+}
+
+/* Over the rate: reading stops until the next second. */
+static bool over_rate(lv_mqtt_conn *mc) {
+  uint32_t max = lv_shard_conf(mc->gl->shard)->limits.messages_per_s;
+  if (!max) return false;
+  uint32_t second = (uint32_t)(mc->conn->loop->now.ns / 1000000000);
+  if (second != mc->rate_second) {
+    mc->rate_second = second;
+    mc->rate_count = 0;
+  }
+  if (mc->rate_count++ < max) return false;
+  mc->rate_count--;
+  lv_conn_pause(mc->conn, LV_PAUSE_RATE);
+  int64_t left = 1000000000 - mc->conn->loop->now.ns % 1000000000;
+  lv_conn_deadline(mc->conn, (lv_dur){left});
+  return true;
+}
+
+static int on_publish(lv_mqtt_conn *mc, uint8_t flags, lv_slice body) {
+  lv_mqtt_publish p;
+  if (over_rate(mc)) return LV_E_BUSY;
+  int err = lv_mqtt_publish_decode(mc->version, flags, body, true, &p);
+  if (err) return err;
+  err = lv_sess_publish(mc->sess, &p, mc->conn->loop->now);
+  if (err == LV_E_BUSY) pause_for_broker(mc);
+  return err;
+}
+
+static int on_ack(lv_mqtt_conn *mc, uint8_t type, lv_slice body) {
+  lv_mqtt_ack a;
+  int err = lv_mqtt_ack_decode(mc->version, type, body, &a);
+  return err ? err : lv_sess_ack(mc->sess, type, &a);
+}
+
+static int on_subscribe(lv_mqtt_conn *mc, uint8_t type, lv_slice body) {
+  lv_mqtt_subscribe s;
+  int err = type == LV_MQTT_SUBSCRIBE ? lv_mqtt_subscribe_decode(mc->version, body, &s)
+                                      : lv_mqtt_unsubscribe_decode(mc->version, body, &s);
+  if (err) return err;
+  return type == LV_MQTT_SUBSCRIBE ? lv_sess_subscribe(mc->sess, &s)
+                                   : lv_sess_unsubscribe(mc->sess, &s);
+}
+
+static int on_disconnect(lv_mqtt_conn *mc, lv_slice body) {
+  lv_mqtt_disconnect d;
+  int err = lv_mqtt_disconnect_decode(mc->version, body, &d);
+  if (!err) err = lv_sess_disconnect(mc->sess, &d);
+  if (err) return err;
+  mc->state = BYE;
+  lv_conn_close(mc->conn, 0, true);
+  return 0;
+}
+
+/* One whole packet; the error ends the connection, except LV_E_BUSY: it is offered again. */
+static int dispatch(lv_mqtt_conn *mc, const lv_mqtt_head *h, lv_slice body) {
+  if (mc->version >= LV_MQTT_V5 && !lv_mqtt_head_minimal(h)) return LV_E_MALFORMED;
+  switch (h->type) {
+  case LV_MQTT_PUBLISH: return on_publish(mc, h->flags, body);
+  case LV_MQTT_PUBACK:
+  case LV_MQTT_PUBREC:
+  case LV_MQTT_PUBREL:
+  case LV_MQTT_PUBCOMP: return on_ack(mc, h->type, body);
+  case LV_MQTT_SUBSCRIBE:
+  case LV_MQTT_UNSUBSCRIBE: return on_subscribe(mc, h->type, body);
+  case LV_MQTT_PINGREQ:
+    if (body.n) return LV_E_MALFORMED;
+    put(mc, (const uint8_t[]){LV_MQTT_PINGRESP << 4, 0}, 2);
+    return 0;
+  case LV_MQTT_DISCONNECT: return on_disconnect(mc, body);
+  case LV_MQTT_AUTH: return mc->version >= LV_MQTT_V5 ? LV_E_AUTH_METHOD : LV_E_MALFORMED;
+  default: return LV_E_PROTOCOL; /* a second CONNECT, or what only servers send */
+  }
+}
+
+static uint32_t packet_max(const lv_mqtt_conn *mc) {
+  uint32_t max = lv_shard_conf(mc->gl->shard)->limits.packet_bytes;
+  return mc->state == NEW && max > UNAUTH_PACKET_MAX ? UNAUTH_PACKET_MAX : max;
+}
+
+static uint32_t on_bytes(lv_conn *c, const uint8_t *p, uint32_t n) {
+  lv_mqtt_conn *mc = c->data;
+  uint32_t used = 0, max = packet_max(mc);
+  while (used < n && (mc->state == NEW || mc->state == OPEN) && !c->paused) {
+    lv_mqtt_head h;
+    int err = lv_mqtt_head_decode(p + used, n - used, &h);
+    if (err == LV_E_NEED_MORE) break;
+    if (!err && mc->state == NEW && h.type != LV_MQTT_CONNECT) err = LV_E_PROTOCOL;
+    if (!err && h.remaining > max - h.len) err = LV_E_TOO_BIG;
+    uint32_t size = h.len + h.remaining;
+    if (!err && size > n - used) {
+      c->want = size;
+      break;
+    }
+    lv_slice body = lv_slice_of(p + used + h.len, h.remaining);
+    mc->rx_ns = c->loop->now.ns;
+    if (!err && mc->state == NEW) {
+      used += size;
+      on_connect(mc, body);
+      continue;
+    }
+    if (!err) err = dispatch(mc, &h, body);
+    if (err == LV_E_BUSY) break;
+    used += size;
+    if (err) {
+      fail(mc, err);
+      break;
+    }
+  }
+  return mc->state == BYE ? n : used;
+}
+
+/* ---- the connection's events ---- */
+
+static void on_drain(lv_conn *c) {
+  lv_mqtt_conn *mc = c->data;
+  if (mc->sess && mc->state == OPEN) lv_sess_drain(mc->sess);
+}
+
+static void on_sent(lv_conn *c, uint32_t n, lv_mono stamp) {
+  lv_mqtt_conn *mc = c->data;
+  if (mc->sess) lv_sess_sent(mc->sess, n, stamp);
+}
+
+static void on_deadline(lv_conn *c) {
+  lv_mqtt_conn *mc = c->data;
+  if (mc->draining) {
+    if (mc->sess && !lv_sess_idle(mc->sess)) {
+      lv_conn_deadline(c, LV_MS(DRAIN_LOOK_MS));
+      return;
+    }
+    say_bye(mc, LV_E_SHUTDOWN);
+    return;
+  }
+  if (c->paused & LV_PAUSE_RATE) {
+    mc->rx_ns = c->loop->now.ns;
+    arm_keep_alive(mc);
+    lv_conn_resume(c, LV_PAUSE_RATE);
+    return;
+  }
+  if (mc->state != OPEN) {
+    mc->state = BYE;
+    lv_conn_close(c, LV_E_TIMEOUT, false);
+    return;
+  }
+  int64_t due = mc->rx_ns + mc->keep_alive_s * INT64_C(1500000000);
+  if (c->paused) due = c->loop->now.ns + 1000000000; /* it is we who do not read */
+  if (c->loop->now.ns < due) {
+    lv_conn_deadline(c, (lv_dur){due - c->loop->now.ns});
+    return;
+  }
+  say_bye(mc, LV_E_KEEP_ALIVE);
+}
+
+static void on_shutdown(lv_conn *c) {
+  lv_mqtt_conn *mc = c->data;
+  if (mc->state == BYE) return;
+  mc->draining = true;
+  lv_conn_pause(c, LV_PAUSE_HANDSHAKE); /* nothing more is accepted */
+  on_deadline(c);
+}
+
+static void on_close(lv_conn *c, int err) {
+  lv_mqtt_conn *mc = c->data;
+  mc->state = BYE;
+  if (mc->counted) atomic_fetch_sub(&mc->gl->gateway->app_conns[mc->app_slot], 1);
+  if (mc->paused) {
+    lv_mqtt_conn **p = &mc->gl->paused;
+    while (*p != mc) p = &(*p)->paused_next;
+    *p = mc->paused_next;
+  }
+  if (mc->sess) {
+    lv_sess_detach(mc->sess, err);
+    if (mc->hs) handshake_free(mc->hs);
+  } else if (mc->hs) {
+    if (mc->hs->claim.shard) {
+      mc->hs->claim.cancelled = true; /* its answer frees it */
+    } else {
+      handshake_free(mc->hs);
+    }
+  }
+  c->data = NULL;
+  free(mc);
+}
+
+static const lv_conn_ops mqtt_ops = {
+    .name = "mqtt",
+    .gauge = LV_G_CONNS_MQTT,
+    .on_bytes = on_bytes,
+    .on_drain = on_drain,
+    .on_sent = on_sent,
+    .on_deadline = on_deadline,
+    .on_close = on_close,
+    .on_shutdown = on_shutdown,
+};
+
+int lv__mqtt_conn_new(lv_gw_loop *gl, lv_conn *c) {
+  const lv_conf *conf = lv_shard_conf(gl->shard);
+  lv_mqtt_conn *mc = calloc(1, sizeof *mc);
+  if (!mc) return LV_E_NOMEM;
+  mc->conn = c;
+  mc->gl = gl;
+  mc->state = NEW;
+  c->data = mc;
+  c->ops = &mqtt_ops;
+  c->in_max = conf->limits.packet_bytes + LV_MQTT_HEAD_MAX;
+  if (c->in_max < LV_SCRATCH_SIZE) c->in_max = LV_SCRATCH_SIZE;
+  c->out_max = conf->limits.queue_bytes;
+  lv_conn_deadline(c, LV_MS(conf->connect_timeout_ms));
+  return 0;
+}
