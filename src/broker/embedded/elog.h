@@ -159,13 +159,15 @@ void lv_elog_stats_get(lv_elog *l, lv_elog_stats *ret); /* @any */
 
 /* Housekeeping, called every few seconds, and after a segment was filled. `policy` gives a
  * channel's limits (0: no limit; false: channel is unknown or deleted: nothing of it is retained);
- * `live` says whether a state or retained record with a value is still the newest of its key *as
- * far as is synced* (it is not asked about empty values: the log keeps those until no older record
+ * `live` says whether a state or retained record with a value is still the newest of its key, as
+ * far as is appended (it is not asked about empty values: the log keeps those until no older record
  * of the key can be left). Both are called from `run`, so from the housekeeper's thread. Seals,
  * writes indexes, advances first offsets, drops, compacts (at most one group of segments a call).
  * `plan` (@writer) chooses (NULL: nothing to do), `run` (@housekeeper) does the I/O, `apply`
  * (@writer) swaps and frees the job, also after a failed run. ret_freed: bytes given back by this
- * job. */
+ * job. Age is exact to the record where that can be found out with few reads, else to the segment;
+ * size to the average record; count exact. The newest full segment is never dropped, only emptied:
+ * recovery needs to know where it ended. */
 typedef struct lv_elog_policy {
   bool (*policy)(void *arg, uint32_t chan, uint64_t *keep_ms, uint64_t *keep_bytes,
                  uint64_t *keep_count);

@@ -68,7 +68,8 @@ typedef struct lv__idx {
   struct lv__idx *older; /* replaced, kept until the segment goes */
   int fd;                /* of the index file; -1: all in `image` */
   uint8_t *image;        /* whole file in memory, or NULL */
-  uint64_t entries_at;   /* in the file */
+  uint64_t image_n;
+  uint64_t entries_at; /* in the file */
   uint32_t n_dir, words;
   uint64_t seg_end, scan_end; /* scan_end: behind the last record a rebuild saw */
   lv__dir *dir;
@@ -117,10 +118,10 @@ struct lv_elog {
   char name[16];
   uint64_t segment_bytes, first_bytes;
   bool visible_unsynced; /* conf.epoch_on_unclean */
-  uint64_t rng;          /* 0: getrandom */
+  _Atomic uint64_t rng;  /* 0: getrandom */
   char epoch[LV__EPOCH_SIZE];
 
-  pthread_mutex_t mu; /* segs, units, chans, spares, doomed */
+  pthread_mutex_t mu; /* segs, units, chans, spares */
   _Atomic uint64_t end, synced;
   _Atomic bool broken;
   _Atomic uint64_t damaged_reads;
@@ -134,12 +135,7 @@ struct lv_elog {
   lv__spare spares[LV__SPARES];
   uint32_t n_spares;
   uint64_t spare_seq;
-  bool dropped_ever; /* the channels file is needed from then on */
-  struct {           /* dropped or replaced, removed once the log is synced up to `after` */
-    lv_elog_seg *seg;
-    uint64_t after;
-  } * doomed;
-  uint32_t n_doomed, cap_doomed;
+  uint64_t roll_base; /* this open segment holds only what is not retained: start another */
   bool job_out;
 };
 
@@ -256,6 +252,47 @@ int lv__epoch_begin(lv_elog *l);
 /* recover_chans.c: the channels file */
 int lv__chans_load(lv_elog *l); /* LV_E_NOT_FOUND, LV_E_CORRUPT, LV_E_FORMAT */
 int lv__chans_store(lv_elog *l);
+
+/* retain*.c */
+typedef struct lv__view { /* a segment as a job sees it */
+  lv_elog_seg *seg;
+  const lv__dir *dir;
+  lv__dir *own; /* copy of memory units */
+  uint32_t n_dir;
+  bool open, dropped, in_group;
+  uint64_t end, used;       /* file bytes with records */
+  uint64_t live_bytes;      /* of channel records that are retained (estimate) */
+  lv__idx *fresh;           /* index to install */
+  char spare[LV__NAME_MAX]; /* its file's new name when it is recycled */
+} lv__view;
+typedef struct lv__jobchan {
+  uint32_t chan;
+  uint64_t first, next, new_first, acc_bytes;
+  uint64_t keep_ms, keep_bytes, keep_count;
+  uint64_t probe_lo, probe_hi; /* the age limit lies in here */
+} lv__jobchan;
+struct lv_elog_job {
+  lv_elog_policy policy;
+  lv_wall now;
+  lv__view *views;
+  uint32_t n_views;
+  lv__jobchan *chans; /* by channel id */
+  uint32_t n_chans;
+  uint32_t group, group_n; /* views that were compacted */
+  lv_elog_seg *packed;     /* into this */
+  uint64_t roll_base, freed;
+};
+void lv__retain_firsts(lv_elog *l, lv_elog_job *job);
+int lv__retain_drop(lv_elog *l, lv_elog_job *job);
+int lv__retain_compact(lv_elog *l, lv_elog_job *job);
+/* Whether a state or retained record (of the pseudo channel `chan`) must stay. */
+bool lv__retain_needed(const lv_elog_job *job, const lv_rec *rec, bool older_left);
+/* Bytes of needed state and retained records of a view, read one by one. */
+int lv__retain_state_bytes(lv_elog *l, const lv_elog_job *job, const lv__view *v, bool older_left,
+                           uint64_t *ret_bytes);
+/* Everything appended so far is on disk afterwards; else the log is broken. @housekeeper */
+int lv__sync_now(lv_elog *l);
+uint64_t lv__next_cap(const lv_elog *l);
 
 static inline lv_elog *lv__elog(const lv_elog *l) {
   assert(l && l->magic == LV__ELOG_MAGIC);

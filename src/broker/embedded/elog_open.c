@@ -15,7 +15,7 @@ static lv_elog *elog_new(const lv_elog_conf *conf) {
   l->segment_bytes = conf->segment_bytes ? conf->segment_bytes : (uint64_t)64 << 20;
   l->first_bytes = conf->first_bytes ? conf->first_bytes : (uint64_t)1 << 20;
   l->visible_unsynced = conf->epoch_on_unclean;
-  l->rng = conf->seed;
+  atomic_init(&l->rng, conf->seed);
   (void)pthread_mutex_init(&l->mu, NULL);
   l->pages = calloc(LV_ELOG_CHAN_MAX / LV__CHAN_PAGE, sizeof *l->pages);
   if (!l->pages) abort();
@@ -24,11 +24,9 @@ static lv_elog *elog_new(const lv_elog_conf *conf) {
 
 static void elog_free(lv_elog *l) {
   for (uint32_t i = 0; i < l->n_segs; i++) lv__seg_unref(l->segs[i], 1);
-  for (uint32_t i = 0; i < l->n_doomed; i++) lv__seg_unref(l->doomed[i].seg, 1);
   for (uint32_t i = 0; i < LV_ELOG_CHAN_MAX / LV__CHAN_PAGE; i++) free(atomic_load(&l->pages[i]));
   free((void *)l->pages);
   free(l->segs);
-  free(l->doomed);
   (void)pthread_mutex_destroy(&l->mu);
   l->magic = 0;
   free(l);
@@ -138,7 +136,6 @@ void lv_elog_stats_get(lv_elog *l, lv_elog_stats *ret) {
     if (idx) s.index_bytes += idx->n_dir * sizeof(lv__dir);
   }
   for (uint32_t i = 0; i < l->n_spares; i++) s.disk_bytes += l->spares[i].cap;
-  for (uint32_t i = 0; i < l->n_doomed; i++) s.disk_bytes += l->doomed[i].seg->cap;
   (void)pthread_mutex_unlock(&l->mu);
   *ret = s;
 }

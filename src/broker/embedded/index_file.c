@@ -158,6 +158,7 @@ int lv__idx_of_image(uint8_t *image, uint64_t n, const lv_elog_seg *seg, lv__idx
   lv__idx *idx = idx_new(&h, -1);
   memcpy(idx->dir, image + HEAD_SIZE, h.n_dir * sizeof *idx->dir);
   idx->image = image;
+  idx->image_n = n;
   for (uint32_t i = 0; i < h.n_dir; i++) idx->checked[i] = 1;
   *ret = idx;
   return 0;

@@ -155,13 +155,13 @@ int lv__seg_open(lv_disk *disk, const char *log, uint64_t base, lv_elog_seg **re
 }
 
 uint64_t lv__random(lv_elog *l) {
+  const uint64_t step = 0x9E3779B97F4A7C15u; /* splitmix64 */
   uint64_t v = 0;
-  if (l->rng == 0) {
+  if (atomic_load(&l->rng) == 0) {
     if (getrandom(&v, sizeof v, 0) != sizeof v) abort();
     return v;
   }
-  l->rng += 0x9E3779B97F4A7C15u; /* splitmix64 */
-  v = l->rng;
+  v = atomic_fetch_add(&l->rng, step) + step;
   v = (v ^ v >> 30) * 0xBF58476D1CE4E5B9u;
   v = (v ^ v >> 27) * 0x94D049BB133111EBu;
   return v ^ v >> 31;
@@ -185,7 +185,7 @@ void lv__segs_push(lv_elog *l, lv_elog_seg *seg) {
 }
 
 /* Size of the next segment's file: four times the last one's. */
-static uint64_t next_cap(const lv_elog *l) {
+uint64_t lv__next_cap(const lv_elog *l) {
   if (l->n_segs == 0) return lv__min(l->first_bytes, l->segment_bytes);
   return lv__min(lv__max(4 * lv__open_seg(l)->cap, l->first_bytes), l->segment_bytes);
 }
@@ -222,7 +222,7 @@ int lv__seg_switch(lv_elog *l, uint64_t base, uint64_t prev_end, uint64_t need) 
   lv_elog_seg *seg = lv__seg_new(d, fd, base);
   seg->head_ok = true;
   seg->prev_end = prev_end;
-  seg->cap = size >= cap ? size : lv__max(cap, next_cap(l));
+  seg->cap = size >= cap ? size : lv__max(cap, lv__next_cap(l));
   seg->gen = lv__random(l);
   memcpy(seg->epoch, l->epoch, sizeof seg->epoch);
   if ((rc = lv__head_write(d, fd, l->name, seg)) < 0) {
