@@ -62,6 +62,8 @@ static const struct {
     {"0x", B("0x3\r\nabc\r\n"), LV_E_MALFORMED, B("")},
     {"space first", B(" 3\r\nabc\r\n"), LV_E_MALFORMED, B("")},
     {"space behind", B("3 \r\nabc\r\n"), LV_E_MALFORMED, B("")},
+    {"junk behind the size", B("3x;a\r\nabc\r\n"), LV_E_MALFORMED, B("")},
+    {"junk behind the blank", B("3 x;a\r\nabc\r\n"), LV_E_MALFORMED, B("")},
     {"bare LF", B("3\nabc\r\n"), LV_E_MALFORMED, B("")},
     {"bare CR", B("3\rabc\r\n"), LV_E_MALFORMED, B("")},
     {"LF in an extension", B("3;a\nabc\r\n"), LV_E_MALFORMED, B("")},
@@ -123,11 +125,11 @@ static void bounded(void **state) {
   lv_slice in = S("0\r\n"), data;
   assert_int_equal(lv_http_chunk_next(&c, &in, &data), LV_E_NEED_MORE);
   for (rounds = 0; rounds < 10000; rounds++) {
-    in = S("Name: value\r\n");
+    in = S("n");
     if ((got = lv_http_chunk_next(&c, &in, &data)) != LV_E_NEED_MORE) break;
   }
   assert_int_equal(got, LV_E_TOO_BIG);
-  assert_int_equal(rounds, LV_HTTP_TRAILER_MAX / 13);
+  assert_int_equal(rounds, LV_HTTP_TRAILER_MAX);
 }
 
 int main(void) {

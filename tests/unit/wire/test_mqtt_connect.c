@@ -225,6 +225,7 @@ static void connect_accepted(void **state) {
       {"binary password", B(NAME4 "\xC2\0\0\0\1i\0\1u\0\2\0\xFF")},
       {"id in UTF-8", B(NAME4 "\2\0\0\0\4\xF0\x9F\x98\x80")},
       {"id with a byte order mark", B(NAME4 "\2\0\0\0\3\xEF\xBB\xBF")},
+      {"request problem 1, response 1", B(NAME5 "\2\0\0\4\x17\1\x19\1\0\0")},
       {"empty user property", B(NAME5 "\2\0\0\5\x26\0\0\0\0\0\0")},
   };
   uint8_t scratch[64];

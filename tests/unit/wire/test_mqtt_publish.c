@@ -260,7 +260,9 @@ static void sizes(void **state) {
   o.payload.n = UINT32_MAX;
   assert_int_equal(lv_mqtt_publish_size(&o, false, &size, &remaining), LV_E_TOO_BIG);
   o.payload.n = 0;
-  o.topic = (lv_slice){zeros, 65536};
+  o.topic = (lv_slice){zeros, 65535};
+  assert_int_equal(lv_mqtt_publish_size(&o, false, &size, &remaining), 0);
+  o.topic.n++;
   assert_int_equal(lv_mqtt_publish_size(&o, false, &size, &remaining), LV_E_TOO_BIG);
 }
 

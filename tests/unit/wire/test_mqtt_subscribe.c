@@ -134,6 +134,7 @@ static const struct {
     {"quota", B("\0\1\x97"), 0, 5, LV_MQTT_PUBACK, 0x97},
     {"reason not of PUBACK", B("\0\1\x92"), LV_E_PROTOCOL, 5, LV_MQTT_PUBACK, 0},
     {"reason of nothing", B("\0\1\xC1"), LV_E_PROTOCOL, 5, LV_MQTT_PUBREC, 0},
+    {"reason behind the table", B("\0\1\xC0"), LV_E_PROTOCOL, 5, LV_MQTT_PUBREC, 0},
     {"id not found", B("\0\1\x92"), 0, 5, LV_MQTT_PUBREL, 0x92},
     {"reason not of PUBREL", B("\0\1\x10"), LV_E_PROTOCOL, 5, LV_MQTT_PUBREL, 0},
     {"no properties", B("\0\1\0\0"), 0, 5, LV_MQTT_PUBACK, 0},
@@ -209,6 +210,9 @@ static void disconnect(void **state) {
   }
   assert_int_equal(lv_mqtt_disconnect_decode(5, S("\4\5\x11\0\0\0\7"), &m), 0);
   assert_true(m.reason == 4 && m.has_session_expiry && m.session_expiry_s == 7);
+  assert_int_equal(m.reason_string.n, 0);
+  assert_int_equal(lv_mqtt_disconnect_decode(5, S("\x81\5\x1F\0\2no"), &m), 0);
+  assert_slice(m.reason_string, S("no"));
   assert_int_equal(lv_mqtt_disconnect_decode(5, S(""), &m), 0);
   assert_true(m.reason == 0 && !m.has_session_expiry);
   uint8_t d[LV_MQTT_ACK_MAX];
