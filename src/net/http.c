@@ -374,7 +374,8 @@ static uint32_t on_head_bytes(lv_conn *c, http *h, lv_slice in) {
     return 0;
   }
   if (rc) {
-    bool in_line = rc == LV_E_TOO_BIG && in.n > 2 && !memchr(in.p + 2, '\n', in.n - 2);
+    uint32_t seen = in.n < h->server->head_max ? in.n : h->server->head_max;
+    bool in_line = rc == LV_E_TOO_BIG && seen > 2 && !memchr(in.p + 2, '\n', seen - 2);
     refuse(c, h, in_line ? 414 : lv_http_head_status(rc), 0);
     return 0;
   }

@@ -108,6 +108,29 @@ def http():
     }
 
 
+def http_conn():
+    host = b" HTTP/1.1\r\nHost: x\r\n"
+    post = b"POST /p" + host
+    return {
+        "pipeline": b"\3GET /" + host + b"\r\nGET /g/a/b?c=d" + host + b"\r\nHEAD /" + host + b"\r\n",
+        "bodies": b"\7" + post + b"Content-Length: 5\r\n\r\nhello" + post +
+                  b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET /" + host + b"\r\n",
+        "expect": b"\x1e" + post + b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\nabc",
+        "later": b"\2GET /l" + host + b"\r\nGET /" + host + b"\r\nPOST /l" + host +
+                 b"Content-Length: 2\r\n\r\nhi",
+        "refused": b"\0" + post + b"Content-Length: 999\r\n\r\n",
+        "unknown": b"\1GET /none" + host + b"\r\nDELETE /p" + host + b"\r\nOPTIONS *" + host +
+                   b"\r\nOPTIONS /p" + host + b"\r\nBREW /" + host + b"\r\n",
+        "big": b"\xffGET /big" + host + b"\r\nGET /big" + host + b"\r\nGET /" + host + b"\r\n",
+        "old": b"\4GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.0\r\n\r\n",
+        "long": b"\5GET /" + b"a" * 1100,
+        "fields": b"\5GET /" + host + b"A: " + b"a" * 1100,
+        "drain": b"\x81GET /" + host + b"\r\nGET /" + host + b"\r\n",
+        "timeout": b"\x82GET /" + host + b"\r\nGET /",
+        "smuggle": b"\6" + post + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    }
+
+
 def proxy():
     sig = b"\r\n\r\n\0\r\nQUIT\n"
     v4, v6 = bytes(range(12)), bytes(range(36))
@@ -150,8 +173,8 @@ def rec():
 
 
 def main():
-    for name, make in (("mqtt", mqtt), ("topic", topic), ("http", http), ("proxy", proxy),
-                       ("rec", rec)):
+    for name, make in (("mqtt", mqtt), ("topic", topic), ("http", http), ("http_conn", http_conn),
+                       ("proxy", proxy), ("rec", rec)):
         folder = os.path.join(HERE, "corpus", name)
         os.makedirs(folder, exist_ok=True)
         for key, raw in make().items():
