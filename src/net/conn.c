@@ -328,6 +328,26 @@ static void count_end(lv_conn *c) {
   lv_count(c->loop->metrics, LV_C_CONN_CLOSED, 1);
 }
 
+/* The gauge of waiting bytes counts connections whose kernel buffer is full, as they were when they
+ * were last flushed, to an eighth: a byte of memory each, and it is zero again at rest. */
+static uint32_t mark_bytes(uint8_t mark) {
+  return mark < 8 ? mark : (8u + mark % 8) << (mark / 8 - 1);
+}
+
+static uint8_t mark_of(uint32_t bytes) {
+  if (bytes < 8) return (uint8_t)bytes;
+  uint32_t shift = 28 - (uint32_t)__builtin_clz(bytes); /* the leading bit becomes bit 3 */
+  return (uint8_t)((shift + 1) * 8 + (bytes >> shift) - 8);
+}
+
+static void gauge_out(lv_conn *c, uint32_t bytes) {
+  uint8_t mark = mark_of(bytes);
+  if (mark == c->out_mark) return;
+  lv_gauge(c->loop->metrics, LV_G_OUT_BYTES,
+           (int64_t)mark_bytes(mark) - (int64_t)mark_bytes(c->out_mark));
+  c->out_mark = mark;
+}
+
 /* The protocol's end: on_close, and everything it had queued. */
 static void end_protocol(lv_conn *c) {
   c->state = LV__LINGER; /* nothing can mark it dirty any more */
@@ -337,6 +357,7 @@ static void end_protocol(lv_conn *c) {
   if (ops) ops->on_close(c, c->close_err);
   c->ops = NULL;
   c->data = NULL;
+  if (c->out_mark) gauge_out(c, 0);
   lv_outq_done(&c->outq);
   free(c->in);
   c->in = NULL;
@@ -434,6 +455,7 @@ static void flush_one(lv_conn *c) {
   if (c->reoffer && c->state == LV__OPEN) lv__conn_dirty(c); /* there is still more */
   bool sending = c->state == LV__OPEN || c->state == LV__FLUSHING;
   if (sending && c->outq.bytes && !c->writable_wait && !c->broken) send_queue(c);
+  if (c->writable_wait || c->out_mark) gauge_out(c, c->writable_wait ? c->outq.bytes : 0);
   if (c->dirty && c->state != LV__OPEN) return; /* it is on the list again */
   if (c->state == LV__FLUSHING && c->outq.bytes == 0) {
     finish_flush(c);

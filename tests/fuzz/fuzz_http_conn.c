@@ -4,7 +4,8 @@
  * The first byte seeds how the stream is cut and when things happen, the rest is what a client
  * sends. The stream is served twice, whole and in pieces, with handlers that answer at once or
  * later: every answer must be the same bytes, apart from `100 Continue`, which depends on what has
- * arrived. Then once more with deadlines, a drain and an end thrown in: nothing may break or leak. */
+ * arrived. Then once more with deadlines, a drain and an end thrown in: nothing may break or leak.
+ */
 #include "fuzz.h"
 #include "net/http.h"
 
