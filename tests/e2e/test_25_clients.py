@@ -74,7 +74,7 @@ def test_mosquitto_pub_lines(server, t):
 
 
 def test_mosquitto_properties(server, t):
-    sub = Sub(server, "-t", t, "-C", "1", "-F", "%J")
+    sub = Sub(server, "-t", t, "-C", "1", "-F", "%j")
     out = tool(server, "mosquitto_pub", "-t", t, "-m", "x", "-D", "publish", "user-property", "k",
                "v", "-D", "publish", "content-type", "text/x")
     assert out.returncode == 0, out.stderr
