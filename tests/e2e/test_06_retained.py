@@ -1,7 +1,6 @@
 """Retained messages (3.3.1.3, 3.8.3.1, 3.8.4)."""
 import pytest
 
-import raw
 from raw import sub_options
 
 

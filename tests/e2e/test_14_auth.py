@@ -1,7 +1,6 @@
 """Who may do what: keys, rights, anonymous clients, limits (design: keys, topics and channels)."""
 import pytest
 
-import lvconf
 import raw
 from lvconf import ALL, app, doc, key, key_text
 

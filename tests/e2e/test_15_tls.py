@@ -6,7 +6,6 @@ import subprocess
 
 import pytest
 
-import lvconf
 import raw
 from harness import hostport, wait
 from lvconf import ALL, app, doc, key

@@ -203,7 +203,8 @@ def test_absolute_form_and_queries(web):
     (b"GET /healthz HTTP/1.1\r\n\r\n", {400}),                       # no Host: RFC 9112, 3.2
     (b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", {400}),
     (b"GET  /healthz HTTP/1.1\r\nHost: x\r\n\r\n", {400}),
-    (b"GET /healthz\r\n\r\n", {400, 505}), (b"GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n", {400, 505}),
+    (b"GET /healthz\r\n\r\n", {400, 505}),
+    (b"GET /healthz HTTP/2.0\r\nHost: x\r\n\r\n", {400, 505}),
     (b"GET /healthz HTTX/1.1\r\nHost: x\r\n\r\n", {400}), (b"\0\0\0\0\r\n\r\n", {400}),
     (b"GET /healthz HTTP/1.1\r\nHost: x\r\nBad Header: y\r\n\r\n", {400}),
     (b"GET /healthz HTTP/1.1\r\nHost : x\r\n\r\n", {400}),           # RFC 9112, 5.1
@@ -263,7 +264,8 @@ def test_body_is_read_and_left(web):
 
 def test_expect_continue(server):
     w = Web(server.http)
-    w.send(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n")
+    w.send(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n"
+           b"Expect: 100-continue\r\n\r\n")
     got = w.response()
     if got is not None and got[0] == 100:
         w.send(b"abc")

@@ -79,8 +79,8 @@ def test_version_and_help():
 
 
 def test_wrong_usage():
-    for args in (["nonsense"], ["pub", "--no-such"], ["pub"], ["sub", "-C", "x"], ["sub", "-q", "3"],
-                 ["pub", "-q"], ["check"], ["key"]):
+    for args in (["nonsense"], ["pub", "--no-such"], ["pub"], ["sub", "-C", "x"],
+                 ["sub", "-q", "3"], ["pub", "-q"], ["check"], ["key"]):
         out = cli(*args, timeout=DEADLINE)
         assert out.returncode == USAGE, (args, out)
         assert out.stderr and not out.stdout
