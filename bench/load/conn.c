@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PORTS_PER_ADDRESS = 20000, KEEP_BYTES = 4096 };
+enum { PORTS_PER_ADDRESS = 20000, KEEP_BYTES = 4096, RETRY_NS = 50000000 };
 
 int64_t lg_now_ns(void) {
   struct timespec ts;
@@ -54,8 +54,38 @@ static void note_error(lg_run *run, const lg_conn *conn, const char *why) {
                  conn->index, why);
 }
 
+/* --reconnect: the connection is to come back; what it owned of the old one is forgotten. */
+static void soft_kill(lg_run *run, lg_conn *conn) {
+  if (conn->state == LG_READY) {
+    run->ready--;
+    run->broke++;
+  } else
+    run->connecting--;
+  if (conn->fd >= 0) (void)close(conn->fd);
+  conn->fd = -1;
+  conn->state = LG_NEW;
+  conn->returning = 1;
+  conn->in_n = conn->out_n = conn->out_off = conn->subacks_due = 0;
+  conn->ping_ns = lg_now_ns();
+  run->down++;
+}
+
+void lg_conns_return(lg_run *run, int64_t now_ns) {
+  for (uint32_t i = 0; run->down && i < run->conn_n; i++) {
+    lg_conn *conn = &run->conns[i];
+    if (conn->state != LG_NEW || !conn->returning) continue;
+    if (now_ns - conn->ping_ns < RETRY_NS || run->connecting >= run->opt.connecting_max) continue;
+    run->down--;
+    (void)lg_conn_dial(run, conn);
+  }
+}
+
 void lg_conn_kill(lg_run *run, lg_conn *conn, const char *why) {
-  if (conn->state == LG_DEAD) return;
+  if (conn->state == LG_DEAD || conn->fd < 0) return;
+  if (run->opt.reconnect && run->phase >= LG_SETTLING && run->phase < LG_OVER) {
+    soft_kill(run, conn);
+    return;
+  }
   if (conn->state == LG_DIALING || conn->state == LG_GREETING || conn->state == LG_SUBSCRIBING) {
     run->connecting--;
     run->refused++;
@@ -86,8 +116,8 @@ int lg_conn_dial(lg_run *run, lg_conn *conn) {
   run->connecting++;
   conn->fd = socket(to->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (conn->fd < 0) {
-    lg_conn_kill(run, conn, "no more file descriptors: raise `ulimit -n`");
-    return -1;
+    (void)fprintf(stderr, "lavva-load: no more file descriptors: raise `ulimit -n`\n");
+    exit(70);
   }
   int on = 1;
   (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -203,7 +233,7 @@ static int64_t packets(lg_run *run, lg_conn *conn, const uint8_t *p, size_t n, s
       lg_conn_kill(run, conn, "the server sent a packet that is malformed or out of place");
       return -1;
     }
-    if (conn->state == LG_DEAD) return -1;
+    if (conn->fd < 0) return -1;
     out += (size_t)answer;
     used += (size_t)cut;
   }
@@ -238,11 +268,11 @@ static void receive(lg_run *run, lg_conn *conn) {
 }
 
 void lg_conn_event(lg_run *run, lg_conn *conn, uint32_t events) {
-  if (conn->state == LG_DEAD) return;
+  if (conn->fd < 0) return;
   if (conn->state == LG_DIALING) {
     if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) greet(run, conn);
     return;
   }
   if (events & (EPOLLIN | EPOLLERR | EPOLLHUP)) receive(run, conn);
-  if ((events & EPOLLOUT) && conn->state != LG_DEAD) flush_kept(run, conn);
+  if ((events & EPOLLOUT) && conn->fd >= 0) flush_kept(run, conn);
 }

@@ -14,10 +14,16 @@ void lg_dirty(lg_run *run, lg_conn *conn) {
   run->dirty[run->dirty_n++] = conn;
 }
 
-static void made_ready(lg_run *run, lg_conn *conn) {
+static void made_ready(lg_run *run, lg_conn *conn, bool session) {
   conn->state = LG_READY;
   run->connecting--;
   run->ready++;
+  if (!conn->returning) return;
+  conn->returning = 0;
+  run->came_back++;
+  if (conn->role != LG_PUB) return;
+  lg_resend(run, conn, session);
+  lg_dirty(run, conn);
 }
 
 /* Subscribes to the topics from *at on, one packet's worth; returns its size. */
@@ -53,7 +59,7 @@ static int64_t subscribe(lg_run *run, lg_conn *conn, uint8_t *out) {
   size_t n = subscribe_some(run, conn, run->out, &at, end);
   while (at < end) {
     lg_conn_send(run, conn, n);
-    if (conn->state == LG_DEAD) return 0;
+    if (conn->fd < 0) return 0;
     n = subscribe_some(run, conn, run->out, &at, end);
   }
   if (out != run->out) memmove(out, run->out, n);
@@ -70,8 +76,9 @@ static int64_t on_connack(lg_run *run, lg_conn *conn, const lg_frame *f, uint8_t
     return 0;
   }
   conn->receive_max = ack.receive_max;
-  if (conn->role == LG_SUB) return subscribe(run, conn, out);
-  made_ready(run, conn);
+  bool kept = ack.session && conn->returning;
+  if (conn->role == LG_SUB && !kept) return subscribe(run, conn, out);
+  made_ready(run, conn, ack.session);
   return 0;
 }
 
@@ -86,7 +93,7 @@ static int64_t on_suback(lg_run *run, lg_conn *conn, const lg_frame *f) {
     lg_conn_kill(run, conn, why);
     return 0;
   }
-  if (--conn->subacks_due == 0) made_ready(run, conn);
+  if (--conn->subacks_due == 0) made_ready(run, conn, false);
   return 0;
 }
 
@@ -116,6 +123,9 @@ static void see(lg_run *run, lg_conn *conn, const lg_pub_in *pub, int64_t now_ns
     run->unexpected++;
     return;
   }
+  if (now_ns - run->delivered_ns > run->delivery_gap_ns && run->delivered_ns)
+    run->delivery_gap_ns = now_ns - run->delivered_ns;
+  run->delivered_ns = now_ns;
   uint32_t from = 0;
   lg_seen seen = lg_ledger_see(&run->ledger, &conn->rows[at], st.seq, &from);
   if (seen == LG_DUPLICATE) return;
@@ -134,11 +144,27 @@ static int64_t on_publish(lg_run *run, lg_conn *conn, const lg_frame *f, int64_t
   return (int64_t)lg_ack_encode(out, pub.qos == 1 ? LG_PUBACK : LG_PUBREC, pub.pid);
 }
 
+/* Settles a message of the ring; false when its id is not under way. */
+static bool settle(lg_run *run, lg_conn *conn, uint16_t pid) {
+  lg_flight *fl = lg_flight_find(run, conn, pid);
+  if (!fl) return false;
+  fl->done = true;
+  uint32_t mask = run->window_slots - 1;
+  while (conn->acked != conn->sent && conn->flight[conn->acked & mask].done) conn->acked++;
+  return true;
+}
+
 static void acked(lg_run *run, lg_conn *conn, uint16_t pid, int64_t now_ns) {
+  if (now_ns - run->acked_ns > run->ack_gap_ns && run->acked_ns)
+    run->ack_gap_ns = now_ns - run->acked_ns;
+  run->acked_ns = now_ns;
   uint16_t want = conn->pid_acked == 65535 ? 1 : (uint16_t)(conn->pid_acked + 1);
   if (pid != want) run->acks_misordered++;
   conn->pid_acked = pid;
-  conn->acked++;
+  if (!conn->flight)
+    conn->acked++;
+  else if (!settle(run, conn, pid))
+    return; /* acked before the break, and again after it */
   conn->progress_ns = now_ns;
   run->now.acked++;
   lg_dirty(run, conn);
@@ -149,8 +175,10 @@ static int64_t on_ack(lg_run *run, lg_conn *conn, const lg_frame *f, int64_t now
   uint8_t reason;
   if (lg_ack_decode(f, &pid, &reason)) return -1;
   if (f->type == LG_PUBREL) return (int64_t)lg_ack_encode(out, LG_PUBCOMP, pid); /* subscriber */
-  if (conn->role != LG_PUB || conn->acked == conn->sent) return -1;
-  if (reason >= 0x80) run->nacked++;
+  if (conn->role != LG_PUB || (conn->acked == conn->sent && !conn->flight)) return -1;
+  if (reason >= 0x80 && reason != 0x92) run->nacked++; /* 0x92: id not found, after a break */
+  lg_flight *fl = conn->flight && f->type == LG_PUBREC ? lg_flight_find(run, conn, pid) : NULL;
+  if (fl) fl->released = true;
   if (f->type == LG_PUBREC && reason < 0x80) return (int64_t)lg_ack_encode(out, LG_PUBREL, pid);
   acked(run, conn, pid, now_ns);
   return 0;

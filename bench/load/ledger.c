@@ -90,6 +90,13 @@ lg_seen lg_ledger_see(lg_ledger *led, lg_row *row, uint32_t seq, uint32_t *ret_f
   return LG_LATE;
 }
 
+int lg_row_misses(const lg_row *row, uint32_t seq) {
+  if (seq >= row->next) return 1;
+  if (!row->holes) return 0;
+  uint32_t i = holes_find(row->holes, seq);
+  return i < row->holes->count && row->holes->at[i].lo <= seq;
+}
+
 void lg_ledger_lost(const lg_row *row, uint32_t sent, lg_lost *lost) {
   if (row->next == 0) { /* nothing seen: all of it is tail */
     lost->tail += sent;

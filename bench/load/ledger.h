@@ -44,6 +44,8 @@ typedef struct lg_lost {
 /* Notes that `seq` arrived in `row`. On LG_IN_ORDER and LG_JUMP, [old next, seq] is news to the
  * caller: *ret_from is set to the old next. */
 lg_seen lg_ledger_see(lg_ledger *led, lg_row *row, uint32_t seq, uint32_t *ret_from);
+/* Whether the row has not seen `seq`. */
+int lg_row_misses(const lg_row *row, uint32_t seq);
 /* Adds what the row is owed of `sent` messages and has not seen. */
 void lg_ledger_lost(const lg_row *row, uint32_t sent, lg_lost *lost);
 /* Frees the row's holes. */

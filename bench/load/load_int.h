@@ -47,9 +47,16 @@ typedef struct lg_stream {
   uint32_t *seen; /* window_slots counters, number & mask */
 } lg_stream;
 
+typedef struct lg_flight { /* --reconnect: a message that is not acked */
+  int64_t intended_ns;
+  uint32_t stream, seq;
+  uint16_t pid;
+  bool done, released; /* acked out of turn; QoS 2: PUBREC came */
+} lg_flight;
+
 typedef struct lg_conn {
   int fd;
-  uint8_t role, state, dirty, epollout;
+  uint8_t role, state, dirty, epollout, returning;
   uint16_t pid_next, pid_acked; /* ids are 1 … 65535 in turn; acks come in that order */
   uint32_t index;               /* within its role */
   uint32_t stream0, stream_n, stream_next;
@@ -57,10 +64,11 @@ typedef struct lg_conn {
   uint32_t receive_max;
   uint32_t in_n, in_cap, out_off, out_n, out_cap;
   uint8_t *in, *out;
+  lg_flight *flight;            /* publisher with --reconnect: ring, message number & mask */
   lg_row *rows;                 /* subscriber */
   uint32_t subacks_due;         /* subscriber */
   uint32_t due_head, due_tail;  /* publisher, open loop: indexes into run->due, 0 = none */
-  int64_t progress_ns, ping_ns; /* last ack or sighting; last PINGREQ */
+  int64_t progress_ns, ping_ns; /* last ack or sighting; last PINGREQ or break */
 } lg_conn;
 
 typedef struct lg_due { /* an open-loop message that waits for its connection */
@@ -106,7 +114,9 @@ typedef struct lg_run {
   lg_counts now, at_start, at_end;
   uint64_t unique_start, unique_end, expected;
   uint64_t foreign, corrupt, unexpected, nacked, acks_misordered, written_off, backlogged_seen;
-  uint64_t closed_early, refused;
+  uint64_t closed_early, refused, broke, came_back, resent, lost_unacked;
+  uint32_t down;                                               /* waiting to dial again */
+  int64_t acked_ns, delivered_ns, ack_gap_ns, delivery_gap_ns; /* last, and longest pause */
   char first_error[160];
   int64_t start_ns, end_ns, connect_start_ns, connect_end_ns;
   lg_usage use_before, use_connected, use_start, use_end;
@@ -122,6 +132,8 @@ void lg_conn_event(lg_run *run, lg_conn *conn, uint32_t events);
 void lg_conn_send(lg_run *run, lg_conn *conn, size_t n);
 void lg_conn_kill(lg_run *run, lg_conn *conn, const char *why);
 void lg_conn_done(lg_conn *conn);
+/* Dials again those whose pause is over. */
+void lg_conns_return(lg_run *run, int64_t now_ns);
 /* handle.c: one framed packet; writes answers at out, returns their size; -1 kills. */
 int64_t lg_handle(lg_run *run, lg_conn *conn, const lg_frame *f, int64_t now_ns, uint8_t *out);
 void lg_dirty(lg_run *run, lg_conn *conn);
@@ -131,6 +143,9 @@ void lg_open_start(lg_run *run, int64_t now_ns);
 /* Queues what is due by now; returns when the next message is due. */
 int64_t lg_open_pull(lg_run *run, int64_t now_ns);
 void lg_credit(lg_run *run, uint32_t stream, uint32_t from, uint32_t to, int64_t now_ns);
+/* After a reconnect: everything that is not acked goes out again. */
+void lg_resend(lg_run *run, lg_conn *pub, bool session);
+lg_flight *lg_flight_find(lg_run *run, lg_conn *pub, uint16_t pid);
 void lg_stalls(lg_run *run, int64_t now_ns);
 /* setup.c */
 void lg_setup(lg_run *run);

@@ -130,6 +130,11 @@ static const row rows[] = {
     {"id", "TEXT", "prefix of client ids (drawn)", K_STR, AT(id_prefix), 0, 0, NULL},
     {"persistent", NULL, "sessions that outlive their connection", K_FLAG, AT(persistent), 0, 0,
      NULL},
+    {"reconnect", NULL,
+     "come back when the connection breaks, and send again what is not acked: for runs in which "
+     "the "
+     "server is killed; duplicates are then no fault (use with --persistent)",
+     K_FLAG, AT(reconnect), 0, 0, NULL},
     {"keep-alive", "S", "keep-alive; PINGREQs are sent (0: none)", K_U64, AT(keep_alive_s), 0,
      65535, NULL},
     {"receive-max", "N", "5.0: what subscribers let the server have in flight (not sent)", K_U64,
@@ -170,6 +175,10 @@ static const char intro[] =
     "                                                         10,000 channels, one message a "
     "second each\n"
     "  lavva-load --pattern p2p --qos 1 --count 100000 --json -   a bounded run for scripts\n"
+    "  lavva-load --pattern p2p --qos 1 --persistent --reconnect --duration 60 --drain 15\n"
+    "                                                         kill -9 the server meanwhile: what "
+    "was\n"
+    "                                                         acked and is not delivered is lost\n"
     "\n"
     "Options\n";
 

@@ -13,7 +13,7 @@ typedef struct lg_opts {
   /* where */
   const char *host, *port;
   const char *user, *password, *id_prefix;
-  bool v5, persistent;
+  bool v5, persistent, reconnect;
   /* who */
   uint64_t pubs, subs, idle, topics;
   const char *pattern, *topic, *filter;

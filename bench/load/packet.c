@@ -107,7 +107,7 @@ size_t lg_publish_bytes_max(uint32_t topic_n, uint32_t payload_n) {
 size_t lg_publish_encode(uint8_t *buf, const lg_pub *pub) { /* §3.3 */
   uint32_t rest = 2u + pub->topic_n + (pub->qos ? 2u : 0u) + (pub->v5 ? 1u : 0u) + pub->payload_n;
   uint8_t *p = buf;
-  *p++ = (uint8_t)(LG_PUBLISH << 4 | pub->qos << 1);
+  *p++ = (uint8_t)(LG_PUBLISH << 4 | (pub->dup ? 8 : 0) | pub->qos << 1);
   p = put_varint(p, rest);
   p = put_str(p, pub->topic, pub->topic_n);
   if (pub->qos) p = put_u16(p, pub->pid);
@@ -189,7 +189,7 @@ static int64_t connack_prop_bytes(uint8_t id, const uint8_t *p, size_t n) {
 
 int lg_connack_decode(const lg_frame *f, bool v5, lg_connack *ret_ack) {
   if (f->n < 2) return -1;
-  lg_connack ack = {.code = f->body[1], .receive_max = 65535};
+  lg_connack ack = {.session = f->body[0] & 1, .code = f->body[1], .receive_max = 65535};
   const uint8_t *p = f->body + 2, *end = f->body + f->n;
   if (v5 && p < end) {
     uint32_t props;

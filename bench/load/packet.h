@@ -49,7 +49,7 @@ typedef struct lg_pub {
   const char *topic;
   uint16_t topic_n, pid; /* pid is written for QoS > 0 */
   uint8_t qos;
-  bool v5;
+  bool v5, dup;
   lg_stamp stamp;
   const uint8_t *pattern; /* payload_n bytes, of which those behind the stamp are used */
   uint32_t payload_n;     /* >= LG_STAMP_BYTES */
@@ -74,6 +74,7 @@ typedef struct lg_pub_in {
 /* What a CONNACK says that matters here. */
 typedef struct lg_connack {
   uint8_t code;
+  bool session;         /* the server had kept it */
   uint16_t receive_max; /* 65535 unless the server says otherwise */
 } lg_connack;
 

@@ -63,26 +63,61 @@ static uint32_t window_room(const lg_run *run, const lg_conn *pub) {
   return room;
 }
 
+static size_t encode(lg_run *run, const lg_flight *fl, bool dup, uint8_t *out) {
+  uint32_t topic = run->streams[fl->stream].topic, from = run->topic_at[topic];
+  lg_pub msg = {.topic = run->topic_bytes + from,
+                .topic_n = (uint16_t)(run->topic_at[topic + 1] - from),
+                .pid = fl->pid,
+                .qos = (uint8_t)run->opt.qos,
+                .v5 = run->opt.v5,
+                .dup = dup,
+                .stamp = {run->run_mark, fl->stream, fl->seq, fl->intended_ns},
+                .pattern = run->pattern,
+                .payload_n = (uint32_t)run->opt.payload_bytes};
+  return lg_publish_encode(out, &msg);
+}
+
 static size_t encode_one(lg_run *run, lg_conn *pub, int64_t intended_ns, uint8_t *out) {
   uint32_t s = pub->stream0 + pub->stream_next;
   if (++pub->stream_next == pub->stream_n) pub->stream_next = 0;
   lg_stream *st = &run->streams[s];
-  uint32_t from = run->topic_at[st->topic];
   if (run->opt.qos && ++pub->pid_next == 0) pub->pid_next = 1;
-  lg_pub msg = {.topic = run->topic_bytes + from,
-                .topic_n = (uint16_t)(run->topic_at[st->topic + 1] - from),
-                .pid = pub->pid_next,
-                .qos = (uint8_t)run->opt.qos,
-                .v5 = run->opt.v5,
-                .stamp = {run->run_mark, s, st->sent, intended_ns},
-                .pattern = run->pattern,
-                .payload_n = (uint32_t)run->opt.payload_bytes};
+  lg_flight fl = {intended_ns, s, st->sent, pub->pid_next, false, false};
+  if (pub->flight) pub->flight[pub->sent & (run->window_slots - 1)] = fl;
   st->sent++;
   pub->sent++;
   run->now.sent++;
   run->expected += st->owed;
   if (st->seen && st->owed == 0) st->base++, pub->seen++;
-  return lg_publish_encode(out, &msg);
+  return encode(run, &fl, false, out);
+}
+
+lg_flight *lg_flight_find(lg_run *run, lg_conn *pub, uint16_t pid) {
+  for (uint32_t i = pub->acked; i != pub->sent; i++) { /* the first, unless acks are out of order */
+    lg_flight *fl = &pub->flight[i & (run->window_slots - 1)];
+    if (fl->pid == pid && !fl->done) return fl;
+  }
+  return NULL;
+}
+
+void lg_resend(lg_run *run, lg_conn *pub, bool session) {
+  size_t n = 0;
+  for (uint32_t i = pub->acked; pub->flight && i != pub->sent && pub->fd >= 0; i++) {
+    const lg_flight *fl = &pub->flight[i & (run->window_slots - 1)];
+    if (fl->done) continue;
+    if (fl->released)
+      n += lg_ack_encode(run->out + n, LG_PUBREL, fl->pid);
+    else
+      n += encode(run, fl, session, run->out + n);
+    run->resent++;
+    if (n < LG_BATCH_BYTES) continue;
+    lg_conn_send(run, pub, n);
+    n = 0;
+  }
+  pub->pid_acked = pub->acked != pub->sent
+                       ? (uint16_t)(pub->flight[pub->acked & (run->window_slots - 1)].pid - 1)
+                       : pub->pid_next;
+  if (pub->fd >= 0) lg_conn_send(run, pub, n);
 }
 
 static void publish_closed(lg_run *run, lg_conn *pub, int64_t now_ns) {

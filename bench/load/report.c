@@ -20,17 +20,19 @@ typedef struct summary {
 
 static void judge(const lg_run *run, summary *s) {
   bool qos = run->opt.qos > 0 && run->opt.sub_qos > 0;
-  bool wrong = run->unexpected + run->corrupt + run->nacked > 0 || run->ledger.reordered > 0 ||
-               run->ledger.duplicated > 0 || (qos && s->lost > 0);
+  bool once = run->opt.qos == 2 && run->opt.sub_qos == 2 && run->opt.persistent;
+  bool wrong = run->unexpected + run->corrupt + run->nacked + run->ledger.reordered > 0 ||
+               (run->ledger.duplicated > 0 && (!run->broke || once)) ||
+               (qos && s->lost > run->lost_unacked);
   double p99_ms = (double)lg_hist_quantile(&run->latency, 0.99) / 1e6;
   s->code = 0, s->verdict = "pass";
   if (run->refused)
     s->code = 69, s->verdict = "could not connect";
-  else if (s->late)
-    s->code = 4, s->verdict = "VOID: the generator was late";
   else if (wrong && !run->opt.allow_loss)
     s->code = 1, s->verdict = "FAIL: the books do not balance";
-  else if (run->closed_early || run->server_gone)
+  else if (s->late)
+    s->code = 4, s->verdict = "VOID: the generator was late";
+  else if (run->closed_early || (run->server_gone && !run->opt.reconnect))
     s->code = 3, s->verdict = "FAIL: connections broke";
   else if (run->opt.objective_ms > 0 && p99_ms > run->opt.objective_ms)
     s->code = 5, s->verdict = "objective missed";
@@ -80,6 +82,12 @@ static void table_books(const lg_run *run, const summary *s) {
   if (run->written_off)
     (void)printf("            %llu written off after %.1f s without progress\n",
                  (ull)run->written_off, run->opt.stall_s);
+  if (run->opt.reconnect)
+    (void)printf(
+        "breaks      %llu, %llu came back, %llu messages sent again; acked and lost %llu, "
+        "not acked and lost %llu\n            longest pause: acks %.3f s, deliveries %.3f s\n",
+        (ull)run->broke, (ull)run->came_back, (ull)run->resent, (ull)(s->lost - run->lost_unacked),
+        (ull)run->lost_unacked, (double)run->ack_gap_ns / 1e9, (double)run->delivery_gap_ns / 1e9);
   if (run->first_error[0])
     (void)printf("broken      %llu connections; first: %s\n",
                  (ull)(run->closed_early + run->refused), run->first_error);
@@ -189,13 +197,16 @@ static void json(const lg_run *run, const summary *s, FILE *f) {
       "\"lost_prefix\":%llu,\"lost_middle\":%llu,\"lost_tail\":%llu,\"duplicated\":%llu,"
       "\"reordered\":%llu,\"unexpected\":%llu,\"corrupt\":%llu,\"foreign\":%llu,"
       "\"unacked\":%llu,\"nacked\":%llu,\"acks_misordered\":%llu,\"written_off\":%llu,"
-      "\"broken\":%llu,\"refused\":%llu,",
+      "\"broken\":%llu,\"refused\":%llu,\"breaks\":%llu,\"came_back\":%llu,\"resent\":%llu,"
+      "\"lost_acked\":%llu,\"lost_unacked\":%llu,\"ack_gap_ns\":%lld,\"delivery_gap_ns\":%lld,",
       (ull)run->now.sent, (ull)run->now.acked, (ull)run->expected, (ull)run->ledger.unique,
       (ull)s->lost, (ull)run->lost.prefix, (ull)run->lost.middle, (ull)run->lost.tail,
       (ull)run->ledger.duplicated, (ull)run->ledger.reordered, (ull)run->unexpected,
       (ull)run->corrupt, (ull)run->foreign,
       (ull)(run->opt.qos ? run->now.sent - run->now.acked : 0), (ull)run->nacked,
-      (ull)run->acks_misordered, (ull)run->written_off, (ull)run->closed_early, (ull)run->refused);
+      (ull)run->acks_misordered, (ull)run->written_off, (ull)run->closed_early, (ull)run->refused,
+      (ull)run->broke, (ull)run->came_back, (ull)run->resent, (ull)(s->lost - run->lost_unacked),
+      (ull)run->lost_unacked, (long long)run->ack_gap_ns, (long long)run->delivery_gap_ns);
   if (run->opt.server_count && !run->server_gone)
     (void)fprintf(
         f,

@@ -16,7 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { EVENTS = 512 };
+enum { EVENTS = 512, EVENTS_OPEN = 64 }; /* open loop: the schedule waits for no long turn */
 static const int64_t SECOND_NS = 1000000000;
 
 typedef struct pace {
@@ -165,6 +165,7 @@ static void ticks(lg_run *run, pace *pc, int64_t now_ns) {
   }
   if (now_ns - pc->ping_ns >= SECOND_NS / 10) {
     ping_some(run, now_ns);
+    lg_conns_return(run, now_ns);
     if (run->phase == LG_WARMUP || run->phase == LG_MEASURE) lg_stalls(run, now_ns);
     pc->ping_ns = now_ns;
   }
@@ -190,7 +191,7 @@ static void loop(lg_run *run, pace *pc) {
     int64_t wait_ns = wake_at(run, pc, now_ns, due_ns) - lg_now_ns();
     if (wait_ns < 0) wait_ns = 0;
     struct timespec ts = {wait_ns / SECOND_NS, wait_ns % SECOND_NS};
-    int n = epoll_pwait2(run->epfd, ev, EVENTS, &ts, NULL);
+    int n = epoll_pwait2(run->epfd, ev, run->opt.mode == LG_OPEN ? EVENTS_OPEN : EVENTS, &ts, NULL);
     for (int i = 0; i < n; i++) lg_conn_event(run, ev[i].data.ptr, ev[i].events);
     now_ns = lg_now_ns();
     advance(run, pc, now_ns);
@@ -201,6 +202,21 @@ static void loop(lg_run *run, pace *pc) {
     if (run->opt.nap_us && run->opt.mode == LG_CLOSED && sending) {
       struct timespec nap = {0, (long)run->opt.nap_us * 1000};
       (void)nanosleep(&nap, NULL);
+    }
+  }
+}
+
+/* Of what is lost, that which was never acked: nobody promised it (--reconnect). */
+static void count_unacked(lg_run *run) {
+  for (uint64_t i = 0; i < run->opt.pubs; i++) {
+    const lg_conn *pub = &run->conns[run->opt.subs + i];
+    for (uint32_t at = pub->acked; pub->flight && at != pub->sent; at++) {
+      const lg_flight *fl = &pub->flight[at & (run->window_slots - 1)];
+      for (uint64_t k = 0; !fl->done && k < run->opt.subs; k++) {
+        const lg_conn *sub = &run->conns[k];
+        uint32_t row = fl->stream - sub->stream0;
+        if (row < sub->stream_n && lg_row_misses(&sub->rows[row], fl->seq)) run->lost_unacked++;
+      }
     }
   }
 }
@@ -230,6 +246,7 @@ int lg_run_all(lg_run *run) {
   usage_read(run, true, &memory);
   run->use_end.rss_bytes = memory.rss_bytes;
   run->use_end.pss_bytes = memory.pss_bytes;
+  count_unacked(run);
   for (uint64_t i = 0; i < run->opt.subs; i++)
     for (uint32_t s = 0; s < run->conns[i].stream_n; s++)
       lg_ledger_lost(&run->conns[i].rows[s], run->streams[run->conns[i].stream0 + s].sent,

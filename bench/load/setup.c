@@ -106,6 +106,10 @@ static void setup_conns(lg_run *run) {
     rows += conn->stream_n;
     for (uint32_t s = 0; s < conn->stream_n; s++) run->streams[conn->stream0 + s].owed++;
   }
+  if (!o->reconnect || !o->qos) return;
+  lg_flight *flight = zeroed((size_t)o->pubs * run->window_slots, sizeof *flight);
+  for (uint32_t i = 0; i < o->pubs; i++)
+    run->conns[o->subs + i].flight = flight + (size_t)i * run->window_slots;
 }
 
 void lg_setup(lg_run *run) {
@@ -146,6 +150,7 @@ void lg_teardown(lg_run *run) {
     lg_conn_done(conn);
   }
   if (run->stream_n) free(run->streams[0].seen);
+  if (run->opt.pubs) free(run->conns[run->opt.subs].flight);
   free(run->conns), free(run->dirty), free(run->rows), free(run->streams);
   free(run->topic_at), free(run->topic_bytes), free(run->pattern);
   free(run->in), free(run->out), free(run->due);

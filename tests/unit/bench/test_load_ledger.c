@@ -39,6 +39,10 @@ static void test_prefix_middle_tail(void **state) {
   assert_int_equal(lost.prefix, 2);
   assert_int_equal(lost.middle, 3);
   assert_int_equal(lost.tail, 1);
+  for (uint32_t seq = 0; seq < 12; seq++) {
+    int seen = seq == 2 || seq == 3 || seq == 7 || seq == 8;
+    assert_int_equal(lg_row_misses(&row, seq), !seen);
+  }
   lg_row silent = {0};
   lg_ledger_lost(&silent, 5, &lost);
   assert_int_equal(lost.tail, 6);
