@@ -224,6 +224,15 @@ void rig_resume(rig *r) {
   lv_loop_call_wait(r->tp.last->loop, do_resume, r->tp.last);
 }
 
+static void do_nothing(lv_loop *loop, void *arg) {
+  (void)loop;
+  (void)arg;
+}
+
+void rig_sync(rig *r) {
+  for (int i = 0; i < r->n_loops; i++) lv_loop_call_wait(r->loops[i], do_nothing, NULL);
+}
+
 int dial(uint16_t port) {
   struct sockaddr_in sin = {.sin_family = AF_INET, .sin_port = htons(port)};
   struct timeval limit = {.tv_sec = WAIT_S};

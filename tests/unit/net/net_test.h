@@ -47,6 +47,8 @@ void rig_open(rig *r);
 void rig_close(rig *r);
 /* Runs fn on the connection's loop and waits. */
 void rig_resume(rig *r);
+/* Returns when every loop has finished what it was doing when this was called. */
+void rig_sync(rig *r);
 int dial(uint16_t port);
 int dial_rig(const rig *r);
 void put(int fd, const void *p, size_t n);

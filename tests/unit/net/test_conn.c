@@ -26,6 +26,7 @@ static void echoes(void **state) {
   assert_true(strncmp(r.tp.peer, "127.0.0.1:", 10) == 0);
   close(fd);
   tp_wait(&r.tp, &r.tp.closes, 1);
+  rig_sync(&r);
   assert_int_equal(r.tp.close_err, 0);
   assert_int_equal(r.tp.sent_msgs, 1);
   free(f);
@@ -80,6 +81,7 @@ static void takes_large_frames(void **state) {
     get(fd, back, m);
     assert_memory_equal(back, small, m);
   }
+  rig_sync(&r);
   assert_int_equal(r.tp.frames, 4);
   assert_true(r.tp.calls <= 12); /* `want` spares the protocol all the pieces */
   close(fd);
@@ -172,6 +174,7 @@ static void survives_a_reset_while_sending(void **state) {
   get(fd, some, sizeof some);
   reset(fd);
   tp_wait(&r.tp, &r.tp.closes, 1);
+  rig_sync(&r);
   assert_true(r.tp.unsent > 0);
   assert_int_equal(r.tp.unsent + r.tp.sent_msgs, 1024); /* every message is one or the other */
   assert_int_equal(lv_metrics_gauge(LV_G_OUT_BYTES), 0);
@@ -245,6 +248,7 @@ static void tells_when_drained(void **state) {
   uint8_t *all = malloc((16 << 20) + 10);
   put_frame(fd, 'S', &n, 4);
   get(fd, all, 1000);
+  rig_sync(&r);
   assert_true(lv_metrics_gauge(LV_G_OUT_BYTES) > 1 << 20); /* what the kernel does not take */
   get(fd, all + 1000, (16 << 20) + 5 - 1000);
   assert_memory_equal(all + (16 << 20), "\0\0\0\1d", 5);
@@ -252,6 +256,7 @@ static void tells_when_drained(void **state) {
   put_frame(fd, 'W', &n, 4);
   get(fd, all, 2005);
   assert_memory_equal(all + 2000, "\0\0\0\1d", 5);
+  rig_sync(&r);
   assert_int_equal(r.tp.drains, 2);
   assert_int_equal(lv_metrics_gauge(LV_G_OUT_BYTES), 0);
   free(all);
