@@ -16,6 +16,10 @@
  *     ascending, without gap or repeat from the moment of attaching.
  *  5. publish never blocks on the cluster: it queues, bounded by the caller watching `queued`.
  *
+ * KPIs that every implementation counts: BR_IN per message that became visible; BR_OUT and HUB_IN
+ * (the hand-over is one event in this process) per message that the feed gave to at least one loop,
+ * and per message that a read returned. Layers above count neither.
+ *
  * Positions: a record's place is (log, lsn); lsn grows within a log. A customer sees EPOCH-OFFSET.
  */
 #ifndef LV_BROKER_BROKER_H
@@ -45,7 +49,7 @@ typedef struct lv_pos {
  * the callee holds a reference to batch->block (or to the batch). @thread loop */
 typedef void lv_feed_fn(lv_loop *loop, lv_batch *batch, void *arg);
 
-/* A bounded read of one log in lsn order, completed by mail. */
+/* A bounded read of the messages (kind MSG) of one log in lsn order, completed by mail. */
 typedef struct lv_read {
   lv_mail mail;
   lv_loop *loop;
@@ -101,8 +105,8 @@ typedef struct lv_broker_ops {
   const char *type;
   uint32_t caps;
   /* Creates or finds a channel; durable before it returns under disk. LV_E_QUOTA over the limit
-   * given in `max_channels` of the app; LV_E_EXISTS if it exists with another durability. May block
-   * for a commit: rare. @thread any */
+   * given in `max_channels` of the app (0: none); LV_E_EXISTS if it exists with another durability.
+   * May block for a commit: rare. @thread any */
   int (*ensure)(lv_broker *b, const lv_chan_conf *conf, uint32_t app_id, uint32_t max_channels,
                 lv_chan **ret_chan);
   /* Finds a channel by app and name without creating it; NULL: none. @thread any */
@@ -130,8 +134,8 @@ typedef struct lv_broker_ops {
    * @thread main */
   int (*replay)(lv_broker *b, lv_state_fn *fn, void *arg);
   int (*describe)(lv_broker *b, lv_broker_desc *ret_desc);
-  /* Commits what was published, closes, frees. Loops must have been stopped or detached.
-   * @thread main */
+  /* Commits what was published, closes, frees. Loops must have stopped (what their mailboxes still
+   * owed is run here: `done` of batches) and must not have been freed. @thread main */
   void (*close)(lv_broker *b);
 } lv_broker_ops;
 
@@ -160,6 +164,11 @@ typedef struct lv_embedded_conf {
  * LV_E_LOCKED, LV_E_FORMAT, LV_E_CORRUPT, LV_E_IO with a text in `ret_why` (>= 256 bytes).
  * @thread main */
 int lv_embedded_open(const lv_embedded_conf *conf, lv_broker **ret_broker, char *ret_why);
+
+/* Tells the small number of an app: channels that were found on disk have app_id UINT32_MAX until
+ * then or until they are ensured. Before the loops run, and after a reload that adds apps.
+ * @thread main */
+void lv_embedded_app(lv_broker *b, lv_slice app, uint32_t app_id);
 
 /* Frees the results of a finished read or fetch. @thread loop */
 void lv_broker_read_free(lv_read *read);
