@@ -119,7 +119,8 @@ bool lv__rec_retained(const lv_rec *rec) {
   return rec->kind == LV_REC_MSG && (rec->flags & LV_REC_RETAIN);
 }
 bool lv__rec_state(const lv_rec *rec) {
-  return rec->kind == LV_REC_STATE || rec->kind == LV_REC_CHAN;
+  return rec->kind == LV_REC_STATE || rec->kind == LV_REC_CHAN ||
+         (rec->kind == LV_REC_MSG && (rec->flags & LV_REC_QOS2));
 }
 
 void lv__mem_add(lv_elog *l, lv_elog_seg *seg, const lv_rec *rec) {
@@ -132,9 +133,8 @@ void lv__mem_add(lv_elog *l, lv_elog_seg *seg, const lv_rec *rec) {
       c->bytes += rec->size;
     }
     if (rec->flags & LV_REC_RETAIN) add_to(seg, &l->retained, LV_ELOG_RETAINED, UINT64_MAX, rec);
-  } else if (lv__rec_state(rec)) {
-    add_to(seg, &l->state, LV_ELOG_STATE, UINT64_MAX, rec);
   }
+  if (lv__rec_state(rec)) add_to(seg, &l->state, LV_ELOG_STATE, UINT64_MAX, rec);
 }
 
 /* Slot of a channel's newest unit in the packed segment's map (open addressing, never full). */

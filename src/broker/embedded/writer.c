@@ -1,0 +1,325 @@
+/* writer.c: from published batches to visible ones.
+ *
+ * Flat combining. A loop pushes its batch on the lane's stack and tries for the role; whoever holds
+ * it takes the whole stack, oldest first, and appends it with one write. Who does not get the role
+ * goes on: the holder looks at the stack again after giving the role back. Both sides use
+ * sequentially consistent operations on `queue`, `role` and `role_waiting`, so that for each push
+ * either the pusher sees the role free or the holder sees the push. Threads that need the role for
+ * something else wait for it (role_waiting keeps loops from overtaking them for ever) and serve
+ * the stack when they give it back.
+ *
+ *   memory:  append → finish                            (all by the holder)
+ *   disk:    append → pending … sync thread: fdatasync → finish
+ *
+ * `finish` is the one place where records become visible. On the disk log only the sync thread
+ * calls it (also for failed batches, so that completions keep their order), on the memory log only
+ * the holder of the role. Failed batches are completed with their error and never visible. */
+#include "broker/embedded/embedded_int.h"
+#include <stdlib.h>
+
+/* ---- the role ---- */
+
+static bool role_try(lv_lane *l) {
+  uint32_t free_role = 0;
+  return atomic_load(&l->role_waiting) == 0 &&
+         atomic_compare_exchange_strong(&l->role, &free_role, 1);
+}
+
+static void role_give(lv_lane *l) {
+  atomic_store(&l->role, 0);
+  if (atomic_load(&l->role_waiting) == 0) return;
+  pthread_mutex_lock(&l->role_mu);
+  pthread_cond_signal(&l->role_free);
+  pthread_mutex_unlock(&l->role_mu);
+}
+
+void lv__role_take(lv_lane *l) {
+  uint32_t free_role = 0;
+  atomic_fetch_add(&l->role_waiting, 1);
+  if (!atomic_compare_exchange_strong(&l->role, &free_role, 1)) {
+    pthread_mutex_lock(&l->role_mu);
+    while (free_role = 0, !atomic_compare_exchange_strong(&l->role, &free_role, 1))
+      pthread_cond_wait(&l->role_free, &l->role_mu);
+    pthread_mutex_unlock(&l->role_mu);
+  }
+  atomic_fetch_sub(&l->role_waiting, 1);
+}
+
+/* ---- appending, with the role ---- */
+
+static void wake_sync(lv_embedded *b) {
+  pthread_mutex_lock(&b->sync_mu);
+  b->sync_wanted = true;
+  pthread_cond_signal(&b->sync_wake);
+  pthread_mutex_unlock(&b->sync_mu);
+}
+
+static int append_some(lv_lane *l, lv_batch **list, uint32_t n) {
+  lv_embedded *b = l->b;
+  lv_metrics *m = lv_metrics_mine();
+  int first_err = 0;
+  for (uint32_t at = 0; at < n;) {
+    uint32_t done = 0;
+    int err = atomic_load_explicit(&b->space_low, memory_order_relaxed)
+                  ? LV_E_DISK_FULL
+                  : lv_elog_append(l->elog, list + at, n - at, &done);
+    if (!err) {
+      lv_count(m, LV_C_BR_WRITES, 1);
+      break;
+    }
+    at += done;
+    first_err = err;
+    lv_count(m, LV_C_BR_ERRORS, 1);
+    list[at++]->err = err;
+    if (err == LV_E_INVALID) continue; /* that one was the caller's fault; go on with the rest */
+    while (at < n) list[at++]->err = err;
+  }
+  return first_err;
+}
+
+/* Appends a list (by next) in groups; batches without records only keep their place. */
+static void append_list(lv_lane *l, lv_batch *list) {
+  lv_batch *group[LV_APPEND_MAX];
+  uint32_t n = 0;
+  for (lv_batch *x = list; x; x = x->next) {
+    if (x->bytes) group[n++] = x;
+    if (n == LV_APPEND_MAX || (!x->next && n)) {
+      (void)append_some(l, group, n);
+      n = 0;
+    }
+  }
+  if (lv_elog_needs_next(l->elog)) lv__keeper_poke(l->b);
+}
+
+static lv_batch *take_queue(lv_lane *l) {
+  lv_batch *x = atomic_exchange(&l->queue, NULL), *list = NULL;
+  while (x) {
+    lv_batch *next = x->next;
+    x->next = list;
+    list = x;
+    x = next;
+  }
+  return list;
+}
+
+/* Whether queued batches must wait because some loop cannot keep up with its feed. */
+static bool held_up(const lv_lane *l) {
+  return atomic_load(&l->b->ports_over) > 0 && atomic_load(&l->b->must_commit) == 0;
+}
+
+static void drain(lv_lane *l) {
+  lv_batch *list;
+  while (!held_up(l) && (list = take_queue(l))) {
+    append_list(l, list);
+    if (l->log == LV_DURABILITY_MEMORY) {
+      lv__lane_finish(l, list);
+      continue;
+    }
+    *l->pending_tail = list;
+    while (*l->pending_tail) l->pending_tail = &(*l->pending_tail)->next;
+    wake_sync(l->b);
+  }
+}
+
+void lv__lane_kick(lv_lane *l) {
+  while (atomic_load(&l->queue) && !held_up(l) && role_try(l)) {
+    drain(l);
+    role_give(l);
+  }
+}
+
+void lv__role_drop(lv_lane *l) {
+  drain(l);
+  role_give(l);
+  lv__lane_kick(l);
+}
+
+static void push(lv_lane *l, lv_batch *batch) {
+  atomic_fetch_add_explicit(&l->b->queued_bytes, batch->bytes, memory_order_relaxed);
+  lv_batch *head = atomic_load_explicit(&l->queue, memory_order_relaxed);
+  do batch->next = head;
+  while (!atomic_compare_exchange_weak(&l->queue, &head, batch));
+}
+
+int lv__lane_publish(lv_broker *base, lv_batch *batch) {
+  lv_embedded *b = lv__embedded(base);
+  assert(batch->log < LV_DURABILITY_COUNT && batch->done);
+  if (atomic_load_explicit(&b->closing, memory_order_relaxed)) return LV_E_CLOSED;
+  assert(batch->loop && lv_loop_here(batch->loop) && atomic_load(&b->port[batch->loop->index]));
+  lv_lane *l = &b->lane[batch->log];
+  push(l, lv_batch_ref(batch));
+  lv__lane_kick(l);
+  return 0;
+}
+
+/* ---- visibility ---- */
+
+static void see_records(lv_lane *l, const lv_batch *x) {
+  lv_registry *reg = &l->b->registry;
+  lv_chan_own *chan = NULL;
+  for (const lv_rec *r = lv_batch_first(x); r; r = lv_batch_next(x, r)) {
+    if (lv__state_keyed(r)) lv__state_put(&l->state, r);
+    if (r->kind != LV_REC_MSG) continue;
+    if (!chan || chan->c.id != r->chan) chan = lv__registry_get(reg, r->chan);
+    if (!chan) continue;
+    atomic_store_explicit(&chan->last_lsn, r->lsn, memory_order_relaxed);
+    atomic_store_explicit(&chan->c.next_offset, r->offset + 1, memory_order_release);
+  }
+}
+
+static void complete_inner(lv_batch *list) {
+  for (lv_batch *x = list, *next; x; x = next) {
+    next = x->next;
+    if (!x->loop) x->done(x);
+    lv_batch_unref(x);
+  }
+}
+
+/* Before the hand-over, so that nobody counts more out than in. */
+static void count_visible(lv_embedded *b, uint64_t msgs, uint64_t bytes) {
+  if (!msgs) return;
+  lv_metrics *m = lv_metrics_mine();
+  lv_count(m, LV_C_BR_IN, msgs);
+  lv_count(m, LV_C_BR_IN_BYTES, bytes);
+  if (atomic_load_explicit(&b->n_interested, memory_order_relaxed)) lv__count_out(m, msgs, bytes);
+}
+
+void lv__lane_finish(lv_lane *l, lv_batch *list) {
+  if (!list) return;
+  lv_embedded *b = l->b;
+  uint64_t bytes = 0, msgs = 0, val_bytes = 0;
+  pthread_mutex_lock(&l->vis);
+  for (lv_batch *x = list; x; x = x->next) {
+    bytes += x->bytes;
+    if (x->err || !x->bytes) continue;
+    if (b->conf.visible) b->conf.visible(b->conf.visible_arg, x);
+    see_records(l, x);
+    lv__tail_add(&l->tail, x, x->loop ? x->loop->index : LV_LOOPS_MAX);
+    msgs += x->msgs;
+    val_bytes += x->bytes_in;
+    atomic_store(&l->visible, x->lsn_end);
+  }
+  count_visible(b, msgs, val_bytes);
+  atomic_fetch_sub_explicit(&b->queued_bytes, bytes, memory_order_relaxed);
+  lv__port_hand(b, list);
+  pthread_mutex_unlock(&l->vis);
+  complete_inner(list);
+}
+
+/* ---- one record, waited for ---- */
+
+typedef struct commit_wait {
+  pthread_mutex_t mu;
+  pthread_cond_t done;
+  bool finished;
+  int err;
+} commit_wait;
+
+static void commit_done(lv_batch *batch) {
+  commit_wait *w = batch->arg;
+  pthread_mutex_lock(&w->mu);
+  w->finished = true;
+  w->err = batch->err;
+  pthread_cond_signal(&w->done);
+  pthread_mutex_unlock(&w->mu);
+}
+
+int lv__lane_commit(lv_lane *l, const lv_rec_in *in) {
+  uint32_t size;
+  int err = lv_rec_size(in, &size);
+  if (err) return err;
+  lv_block *block = lv_block_new(size);
+  if (!block) return LV_E_NOMEM;
+  (void)lv_rec_write(in, block->data, size);
+  block->used = size;
+  lv_batch *batch = lv_batch_new(block, block->data);
+  commit_wait w = {.finished = false};
+  pthread_mutex_init(&w.mu, NULL);
+  pthread_cond_init(&w.done, NULL);
+  batch->bytes = size;
+  batch->count = 1;
+  batch->log = l->log;
+  batch->done = commit_done;
+  batch->arg = &w;
+  atomic_fetch_add(&l->b->must_commit, 1);
+  push(l, lv_batch_ref(batch));
+  lv__lane_kick(l);
+  pthread_mutex_lock(&w.mu);
+  while (!w.finished) pthread_cond_wait(&w.done, &w.mu);
+  pthread_mutex_unlock(&w.mu);
+  atomic_fetch_sub(&l->b->must_commit, 1);
+  pthread_mutex_destroy(&w.mu);
+  pthread_cond_destroy(&w.done);
+  lv_batch_unref(batch);
+  return w.err;
+}
+
+/* ---- syncing ---- */
+
+/* What may be completed now: everything up to `synced`, and failed ones in between. */
+static lv_batch *take_pending(lv_lane *l, uint64_t synced) {
+  lv_batch *list = l->pending, **end = &l->pending;
+  while (*end && ((*end)->err || !(*end)->bytes || (*end)->lsn_end <= synced)) end = &(*end)->next;
+  if (end == &l->pending) return NULL;
+  l->pending = *end;
+  *end = NULL;
+  if (!l->pending) l->pending_tail = &l->pending;
+  return list;
+}
+
+static void fail_pending(lv_lane *l) {
+  for (lv_batch *x = l->pending; x; x = x->next)
+    if (!x->err && x->bytes) x->err = LV_E_IO;
+}
+
+bool lv__lane_mend(lv_lane *l) {
+  uint64_t lost = 0;
+  assert(!l->syncing && !l->jobbing);
+  if (lv_elog_reopen(l->elog, &lost)) return false;
+  pthread_mutex_lock(&l->vis);
+  snprintf(l->epoch, sizeof l->epoch, "%s", lv_elog_epoch(l->elog));
+  pthread_mutex_unlock(&l->vis);
+  return true;
+}
+
+bool lv__lane_sync(lv_lane *l) {
+  lv_elog_sync s;
+  lv_metrics *m = lv_metrics_mine();
+  lv__role_take(l);
+  drain(l); /* what waits in the queue rides along */
+  bool any = !lv_elog_broken(l->elog) && lv_elog_sync_begin(l->elog, &s);
+  l->syncing = any;
+  lv__role_drop(l);
+  if (any) lv_elog_sync_run(l->elog, &s);
+  lv__role_take(l);
+  l->syncing = false;
+  if (any && lv_elog_sync_finish(l->elog, &s) == 0)
+    lv_count(m, LV_C_BR_SYNCS, 1);
+  else if (any)
+    lv_count(m, LV_C_BR_ERRORS, 1);
+  if (lv_elog_broken(l->elog)) {
+    fail_pending(l);
+    if (!l->jobbing) (void)lv__lane_mend(l);
+  }
+  lv_batch *list = l->log == LV_DURABILITY_DISK ? take_pending(l, lv_elog_synced(l->elog)) : NULL;
+  bool more = l->pending != NULL;
+  lv__role_drop(l);
+  lv__lane_finish(l, list);
+  return more;
+}
+
+void *lv__sync_main(void *arg) {
+  lv_embedded *b = arg;
+  lv_lane *l = &b->lane[LV_DURABILITY_DISK];
+  (void)pthread_setname_np(pthread_self(), "lv-sync");
+  for (;;) {
+    pthread_mutex_lock(&b->sync_mu);
+    while (!b->sync_wanted && !b->sync_stop) pthread_cond_wait(&b->sync_wake, &b->sync_mu);
+    bool stop = b->sync_stop && !b->sync_wanted;
+    b->sync_wanted = false;
+    pthread_mutex_unlock(&b->sync_mu);
+    if (stop) return NULL;
+    while (lv__lane_sync(l)) {
+    }
+  }
+}
