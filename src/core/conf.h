@@ -96,7 +96,8 @@ typedef struct lv_conf {
   lv_slice data_dir;
   lv_listen *listens;
   uint32_t n_listens;
-  uint32_t threads; /* 0: as many as cores */
+  bool listens_default; /* the document says nothing about them */
+  uint32_t threads;     /* 0: as many as cores */
   bool anonymous;
   uint8_t log_level; /* enum lv_log_level */
   bool log_json;
@@ -136,6 +137,9 @@ const lv_chan_conf *lv_conf_channel(const lv_app *app, lv_slice name);
 /* Checks a key's text: form `lv_<id>_<secret>`, known id, SHA-256 compared in constant time.
  * LV_E_BAD_AUTH otherwise. @thread any */
 int lv_conf_key(const lv_conf *c, lv_slice text, const lv_key **ret_key);
+/* "host:port", "[ipv6]:port", "*:port", ":port" or a port taken apart; the host (without brackets)
+ * points into the text. LV_E_INVALID. @thread any */
+int lv_conf_address(lv_slice text, lv_slice *ret_host, uint16_t *ret_port);
 /* SHA-256 of a key's text, as the document keeps it. @thread any */
 void lv_conf_key_hash(lv_slice text, uint8_t ret_hash[32]);
 /* Makes a key with a 128-bit random secret: `lv_<id>_<secret>`, letters and digits only. id NULL: a

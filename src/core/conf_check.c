@@ -142,7 +142,7 @@ void lv__conf_listen_finish(lv__conf_build *b, const lv__conf_node *node, void *
     if (!lv__conf_find(node, proto_names[i])) continue;
     if (n++) continue;
     l->proto = i;
-    if (in->address[i].n) (void)lv__conf_address(in->address[i], &l->host, &l->port);
+    if (in->address[i].n) (void)lv_conf_address(in->address[i], &l->host, &l->port);
   }
   l->proxy = in->proxy;
   l->client_cert = in->client_cert;
@@ -157,6 +157,7 @@ void lv__conf_listen_finish(lv__conf_build *b, const lv__conf_node *node, void *
 
 static void listens_default(lv_conf *c, lv_arena *mem) {
   static const uint16_t ports[LV_PROTO_COUNT] = {1883, 8883, 8080, 8443};
+  c->listens_default = true;
   c->listens = lv__conf_get(mem, LV_PROTO_COUNT * sizeof *c->listens);
   for (uint8_t i = 0; i < LV_PROTO_COUNT; i++) {
     bool tls = i == LV_PROTO_MQTTS || i == LV_PROTO_HTTPS;

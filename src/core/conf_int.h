@@ -48,7 +48,7 @@ enum lv__conf_type {
   LV__CONF_NAME,    /* of an app or a channel */
   LV__CONF_KEY_ID,  /* letters and digits */
   LV__CONF_FILE,    /* relative to the document's folder */
-  LV__CONF_ADDRESS, /* host:port, kept as text, taken apart by lv__conf_address */
+  LV__CONF_ADDRESS, /* host:port, kept as text, taken apart by lv_conf_address */
   LV__CONF_HASH,
   LV__CONF_FILTERS, /* list of MQTT filters */
   LV__CONF_TEXTS,   /* list of texts */
@@ -146,8 +146,6 @@ void lv__conf_fill(lv__conf_build *b, const lv__conf_node *root);
 /* Reads a scalar's text into obj as the field says; 0, or LV_E_INVALID with a text in why. */
 int lv__conf_value(lv__conf_build *b, const lv__conf_field *f, lv_slice text, void *obj, char *why,
                    size_t why_size);
-/* "host:port" taken apart; the host's brackets are removed. LV_E_INVALID. */
-int lv__conf_address(lv_slice text, lv_slice *ret_host, uint16_t *ret_port);
 /* What a field allows, in words, for findings and docs. */
 /* The example in the docs, for a test. */
 extern const char lv__conf_example[];

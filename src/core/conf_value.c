@@ -220,7 +220,7 @@ static int value_hash(const lv__conf_field *f, lv_slice text, void *obj) {
   return 0;
 }
 
-int lv__conf_address(lv_slice text, lv_slice *ret_host, uint16_t *ret_port) {
+int lv_conf_address(lv_slice text, lv_slice *ret_host, uint16_t *ret_port) {
   lv_slice host = {text.p, 0}, port = text;
   uint64_t v = 0;
   for (uint32_t i = text.n; i > 0; i--) {
@@ -284,7 +284,7 @@ int lv__conf_value(lv__conf_build *b, const lv__conf_field *f, lv_slice text, vo
   case LV__CONF_HASH: r = value_hash(f, text, obj); break;
   case LV__CONF_NAME: r = name_ok(text) ? 0 : LV_E_INVALID; break;
   case LV__CONF_KEY_ID: r = id_ok(text) ? 0 : LV_E_INVALID; break;
-  case LV__CONF_ADDRESS: r = lv__conf_address(text, &host, &port); break;
+  case LV__CONF_ADDRESS: r = lv_conf_address(text, &host, &port); break;
   case LV__CONF_FILE: r = text.n && !memchr(text.p, 0, text.n) ? 0 : LV_E_INVALID; break;
   default: assert(f->type == LV__CONF_TEXT); break;
   }

@@ -9,14 +9,17 @@ static bool is_sys(lv_slice s) {
   return lv_slice_starts(s, LV_SLICE("$SYS")) && (s.n == 4 || s.p[4] == '/');
 }
 
+static bool is_all(lv_slice pattern) {
+  return pattern.n == 1 && pattern.p[0] == '#';
+}
+
+/* For topics outside of $SYS. */
 static bool allows(const lv_key *key, uint8_t verb, lv_slice topic) {
-  bool dollar = topic.n && topic.p[0] == '$';
-  if (!key) return !dollar;
+  if (!key) return true;
   for (uint32_t i = 0; i < key->n_rights; i++) {
     const lv_right *r = &key->rights[i];
     if (!(r->verbs & verb)) continue;
-    bool hash = r->pattern.n == 1 && r->pattern.p[0] == '#';
-    if (hash ? !dollar : lv_mqtt_match(r->pattern, topic)) return true;
+    if (is_all(r->pattern) || lv_mqtt_match(r->pattern, topic)) return true;
   }
   return false;
 }
@@ -42,9 +45,8 @@ bool lv_key_may_subscribe(const lv_key *key, lv_slice filter, bool *ret_all) {
   }
   for (uint32_t i = 0; i < n && !all; i++) {
     if (!(rights[i].verbs & LV_VERB_SUBSCRIBE)) continue;
-    if (!lv_mqtt_overlaps(rights[i].pattern, filter)) continue;
-    any = true;
-    all = lv_mqtt_covers(rights[i].pattern, filter);
+    all = is_all(rights[i].pattern) || lv_mqtt_covers(rights[i].pattern, filter);
+    any |= all || lv_mqtt_overlaps(rights[i].pattern, filter);
   }
   if (any) *ret_all = all;
   return any;

@@ -1,6 +1,7 @@
 /* rights.h: what a key may do with a topic or a filter. A key's rights are MQTT filters over the
  * original topic (core/conf.h); `$SYS` is a right of its own (LV_VERB_SYS) and nothing else gives
- * it. A NULL key is an anonymous client: everything but `$…` topics. @thread any */
+ * it. As a right, `#` is everything else, other `$…` topics included (as a subscription it matches
+ * none of those). A NULL key is an anonymous client, who has that right. @thread any */
 #ifndef LV_SESSION_RIGHTS_H
 #define LV_SESSION_RIGHTS_H
 #include "core/conf.h"

@@ -21,7 +21,8 @@ static void test_publish(void **state) {
   assert_false(lv_key_may_publish(&some, S("in/a/w")));
   assert_false(lv_key_may_publish(&some, S("out/a"))); /* may be read only */
   assert_true(lv_key_may_publish(&all, S("anything")));
-  assert_false(lv_key_may_publish(&all, S("$x")));
+  assert_true(lv_key_may_publish(&all, S("$x")));
+  assert_false(lv_key_may_publish(&all, S("$SYS/x")));
   assert_false(lv_key_may_publish(&sys, S("$SYS/x")));
   assert_true(lv_key_may_publish(NULL, S("anything")));
   assert_false(lv_key_may_publish(NULL, S("$SYS/x")));
@@ -35,6 +36,7 @@ static void test_read(void **state) {
   assert_true(lv_key_may_read(&sys, S("$SYS/a")));
   assert_false(lv_key_may_read(&sys, S("$SYSTEM")));
   assert_false(lv_key_may_read(&all, S("$SYS/a")));
+  assert_true(lv_key_may_read(&all, S("$x/a")));
   assert_true(lv_key_may_read(NULL, S("a")));
   assert_false(lv_key_may_read(NULL, S("$SYS/a")));
 }
@@ -54,6 +56,7 @@ static void test_subscribe(void **state) {
   filter(&some, S("in/b/v"), false, false);
   filter(&all, S("#"), true, true);
   filter(&all, S("$SYS/#"), false, false);
+  filter(&all, S("$x/+"), true, true);
   filter(&sys, S("$SYS/#"), true, true);
   filter(&sys, S("#"), false, false);
   filter(NULL, S("#"), true, true);
