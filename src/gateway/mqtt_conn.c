@@ -141,6 +141,7 @@ static void ready(void *conn, lv_sess *sess, bool present, int err) {
 static void claimed(lv_claim *claim, lv_sess *sess, int err) {
   lv_handshake *hs = (lv_handshake *)claim;
   lv_mqtt_conn *mc = hs->mc;
+  claim->shard = NULL;    /* answered */
   if (claim->cancelled) { /* the connection went away meanwhile */
     if (sess) lv_sess_release(sess);
     handshake_free(hs);

@@ -142,7 +142,7 @@ static void answer(lv_sess *s, uint8_t qos, uint16_t pid, uint8_t reason) {
   }
   s->acks++;
   s->pub_acks[log]++;
-  s->in_unacked++;
+  s->in_unacked = (uint16_t)(s->in_unacked + (qos == 1));
   uint8_t kind = (uint8_t)(LV_ACK_PUB | (log == LV_DURABILITY_DISK ? LV_ACK_ON_DISK : 0));
   lv_pub_ack(s->shard->pub, log,
              (lv_ack){s, ack_gen(s, reason ? reason : 1), pid, qos, kind, UINT32_MAX});
@@ -208,7 +208,7 @@ static void publish_ack_due(lv_sess *s, const lv_mqtt_publish *p, uint8_t log) {
   }
   s->acks++;
   s->pub_acks[log]++;
-  s->in_unacked++;
+  s->in_unacked = (uint16_t)(s->in_unacked + (p->qos == 1));
   if (log == LV_DURABILITY_DISK) ack.flags |= LV_ACK_ON_DISK;
   lv_pub_ack(s->shard->pub, log, ack);
 }
@@ -222,7 +222,8 @@ int lv_sess_publish(lv_sess *s, lv_mqtt_publish *p, lv_mono read_at) {
   if (err) return reject(s, p, err);
   uint8_t *seen = p->qos == 2 ? in2_find(s, p->packet_id) : NULL;
   if (seen) return publish_again(s, p, *seen);
-  if (p->qos && s->in_unacked >= shard->conf->limits.inflight)
+  uint32_t in2 = s->in2 ? s->in2->n : 0; /* until PUBCOMP (§4.9) */
+  if (p->qos && s->in_unacked + in2 >= shard->conf->limits.inflight)
     return reject(s, p, LV_E_RECEIVE_MAX);
   if (p->utf8 && !lv_utf8_valid(p->payload, false)) return reject(s, p, LV_E_PAYLOAD);
   uint8_t *scratch = NULL;
@@ -285,7 +286,7 @@ static void pub_failed(lv_sess *s, const lv_ack *ack, int err) {
 
 static void acked_pub(lv_sess *s, const lv_ack *ack, int err, uint8_t log) {
   s->pub_acks[log]--;
-  s->in_unacked--;
+  s->in_unacked = (uint16_t)(s->in_unacked - (ack->qos == 1));
   uint8_t reason = (uint8_t)(ack->gen >> 8);
   if (err && !reason) {
     pub_failed(s, ack, err);

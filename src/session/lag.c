@@ -29,8 +29,8 @@ static void choose_channels(lv_sess *s) {
   lv_lag *lag = s->lag;
   lag->n_chans = 0;
   lag->all = s->n_subs > CHANS_MAX;
-  if (!lag->all && !lag->chans) {
-    lag->chans = malloc(s->n_subs * sizeof(lv_chan *));
+  if (!lag->all) {
+    lag->chans = realloc(lag->chans, (s->n_subs + 1) * sizeof(lv_chan *));
     if (!lag->chans) abort();
   }
   for (lv_sub *sub = s->subs; sub && !lag->all; sub = sub->own_next) {

@@ -363,7 +363,11 @@ static bool pend_evict(lv_sess *s, const lv_delivery *d) {
 
 /* The queue cannot take it: QoS 0 is dropped, for the others the session starts to read the log. */
 static void overflow(lv_sess *s, const lv_delivery *d) {
-  if (d->qos == 0 || d->member || (d->flags & LV_DELIVER_STORED)) {
+  if (d->qos && d->member) {
+    lv__share_return(d->member, d->log, d->rec->lsn);
+    return;
+  }
+  if (d->qos == 0 || (d->flags & LV_DELIVER_STORED)) {
     drop(s, d, LV_C_DROP_HUB_SLOW);
     return;
   }
