@@ -127,6 +127,7 @@ static int declare_channels(lv_realm *r, char *why) {
   for (uint32_t i = 0; i < r->conf->n_apps; i++) {
     const lv_app *app = &r->conf->apps[i];
     uint32_t app_id = lv_realm_app_id(r, app->name);
+    lv_embedded_app(r->broker, app->name, app_id);
     for (uint32_t k = 0; k < app->n_channels; k++) {
       lv_chan *chan;
       lv_chan_conf c = app->channels[k];

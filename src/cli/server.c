@@ -1,0 +1,153 @@
+/* server.c: see server.h. */
+#include "cli/server.h"
+#include "broker/broker.h"
+#include "core/log.h"
+#include "gateway/gateway.h"
+#include "net/http.h"
+#include "net/http_ops.h"
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct lv_server {
+  lv_conf *conf;
+  lv_broker *broker;
+  lv_realm *realm;
+  lv_gateway *gateway;
+  lv_router *router;
+  lv_http_server http;
+  lv_http_ops ops;
+  lv_net *net;
+  lv_loop *loops[LV_LOOPS_MAX];
+  int n_loops;
+  bool started[LV_LOOPS_MAX];
+};
+
+static int open_broker(lv_server *s, char *why) {
+  char dir[4096];
+  snprintf(dir, sizeof dir, "%.*s", (int)s->conf->data_dir.n, s->conf->data_dir.p);
+  lv_embedded_conf c = {.dir = dir,
+                        .segment_bytes = s->conf->segment_bytes,
+                        .tail_bytes = s->conf->tail_bytes,
+                        .disk_reserve_bytes = s->conf->disk_reserve_bytes,
+                        .sync_interval_ms = s->conf->sync_interval_ms,
+                        .visible = lv_realm_visible,
+                        .visible_arg = s->realm};
+  return lv_embedded_open(&c, &s->broker, why);
+}
+
+typedef struct lv_loop_start {
+  lv_server *server;
+  int err;
+} lv_loop_start;
+
+static void loop_init(lv_loop *loop, void *arg) {
+  lv_loop_start *st = arg;
+  st->err = lv_gateway_loop_init(st->server->gateway, loop);
+}
+
+static int start_loops(lv_server *s, char *why) {
+  for (int i = 0; i < s->n_loops; i++) {
+    lv_loop_start st = {.server = s};
+    int err = lv_loop_start(s->loops[i], loop_init, &st);
+    s->started[i] = err == 0;
+    if (!err) err = st.err;
+    if (err) {
+      snprintf(why, 512, "starting loop %d: %s", i, lv_err_text(err));
+      return err;
+    }
+  }
+  return 0;
+}
+
+static int make_loops(lv_server *s, char *why) {
+  s->n_loops = s->conf->threads ? (int)s->conf->threads : lv_cores();
+  if (s->n_loops > LV_LOOPS_MAX) s->n_loops = LV_LOOPS_MAX;
+  for (int i = 0; i < s->n_loops; i++) {
+    int err = lv_loop_new(i, &s->loops[i]);
+    if (err) {
+      snprintf(why, 512, "making loop %d: %s", i, lv_err_text(err));
+      return err;
+    }
+  }
+  return 0;
+}
+
+static int open_net(lv_server *s, char *why) {
+  lv_accept accept[LV_PROTO_COUNT];
+  lv_accept http = {.on_accept = lv_http_on_accept, .arg = &s->http};
+  s->router = lv_router_new();
+  lv_http_ops_routes(&s->ops, s->router);
+  lv_http_server_init(&s->http, s->router, s->conf);
+  accept[LV_PROTO_MQTT] = accept[LV_PROTO_MQTTS] = lv_gateway_accept(s->gateway);
+  accept[LV_PROTO_HTTP] = accept[LV_PROTO_HTTPS] = http;
+  return lv_net_open(s->loops, s->n_loops, s->conf, accept, &s->net, why);
+}
+
+int lv_server_start(lv_conf *conf, lv_server **ret_server, char *why) {
+  lv_server *s = calloc(1, sizeof *s);
+  if (!s) return LV_E_NOMEM;
+  s->conf = lv_conf_ref(conf);
+  *why = 0;
+  int err = lv_realm_new(conf, &lv_gateway_link_ops, &s->realm);
+  if (!err) err = open_broker(s, why);
+  if (!err) err = make_loops(s, why);
+  if (!err) err = lv_realm_open(s->realm, s->broker, s->loops, s->n_loops, why);
+  if (!err) err = lv_gateway_new(s->realm, &s->gateway);
+  if (!err) err = start_loops(s, why);
+  if (!err) err = open_net(s, why);
+  if (err) {
+    if (!*why) snprintf(why, 512, "%s", lv_err_text(err));
+    lv_server_stop(s);
+    return err;
+  }
+  atomic_store(&s->ops.ready, LV_READY_YES);
+  *ret_server = s;
+  return 0;
+}
+
+lv_net *lv_server_net(lv_server *s) {
+  return s->net;
+}
+
+int lv_server_reload(lv_server *s, lv_conf *conf, char *why) {
+  int err = lv_net_reload(s->net, conf, why);
+  if (err) return err;
+  lv_log_set_level(conf->log_level);
+  lv_realm_reload(s->realm, conf);
+  lv_conf_unref(s->conf);
+  s->conf = lv_conf_ref(conf);
+  return 0;
+}
+
+static void quiesce(lv_loop *loop, void *arg) {
+  lv_gateway_loop_quiesce(arg, loop);
+}
+
+uint32_t lv_server_stop(lv_server *s) {
+  uint32_t cut = 0;
+  atomic_store(&s->ops.ready, LV_READY_DRAINING);
+  if (s->net) cut = lv_net_shutdown(s->net, s->conf->drain_ms);
+  for (int i = 0; i < s->n_loops; i++)
+    if (s->started[i]) lv_loop_call_wait(s->loops[i], quiesce, s->gateway);
+  for (int i = 0; i < s->n_loops; i++)
+    if (s->started[i]) lv_loop_stop(s->loops[i]);
+  if (s->broker) s->broker->ops->close(s->broker);
+  for (int i = 0; i < s->n_loops; i++)
+    if (s->gateway && s->loops[i]) lv_gateway_loop_done(s->gateway, s->loops[i]);
+  if (s->net) lv_net_free(s->net);
+  for (int i = 0; i < s->n_loops; i++)
+    if (s->loops[i]) lv_loop_free(s->loops[i]);
+  lv_router_free(s->router);
+  lv_gateway_free(s->gateway);
+  lv_realm_free(s->realm);
+  lv_conf_unref(s->conf);
+  free(s);
+  return cut;
+}
+
+void lv_server_tick(lv_server *s) {
+  (void)s;
+  lv_metrics_sample(lv_wall_now());
+  lv_log_tick();
+}

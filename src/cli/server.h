@@ -1,0 +1,26 @@
+/* server.h: all roles in one process, put together and taken apart in order.
+ *
+ *   start:  broker (recovers) → realm (sessions, retained) → loops, shards → listeners → ready
+ *   stop:   not ready → listeners drain → sessions saved → loops stop → broker commits → free
+ *
+ * @thread main, for everything. */
+#ifndef LV_CLI_SERVER_H
+#define LV_CLI_SERVER_H
+#include "core/conf.h"
+#include "net/conn.h"
+
+typedef struct lv_server lv_server;
+
+/* Opens everything `conf` describes and returns once all listeners accept. why: >= 512 bytes: what
+ * failed, where, and what to do. The conf is referenced. */
+int lv_server_start(lv_conf *conf, lv_server **ret_server, char *why);
+lv_net *lv_server_net(lv_server *s);
+/* A new document: keys, certificates, limits, log level. Listeners and the data folder stay. */
+int lv_server_reload(lv_server *s, lv_conf *conf, char *why);
+/* Drains and frees; at most the conf's drain_ms and a little. Returns the number of connections that
+ * had to be cut. */
+uint32_t lv_server_stop(lv_server *s);
+/* To be called about once a second: samples for the 60-second quantiles, held-back log lines. */
+void lv_server_tick(lv_server *s);
+
+#endif
