@@ -36,19 +36,19 @@ static int open_broker(lv_server *s, char *why) {
   return lv_embedded_open(&c, &s->broker, why);
 }
 
-typedef struct lv_loop_start {
+typedef struct lv_start_arg {
   lv_server *server;
   int err;
-} lv_loop_start;
+} lv_start_arg;
 
 static void loop_init(lv_loop *loop, void *arg) {
-  lv_loop_start *st = arg;
+  lv_start_arg *st = arg;
   st->err = lv_gateway_loop_init(st->server->gateway, loop);
 }
 
 static int start_loops(lv_server *s, char *why) {
   for (int i = 0; i < s->n_loops; i++) {
-    lv_loop_start st = {.server = s};
+    lv_start_arg st = {.server = s};
     int err = lv_loop_start(s->loops[i], loop_init, &st);
     s->started[i] = err == 0;
     if (!err) err = st.err;

@@ -17,8 +17,8 @@ int lv_server_start(lv_conf *conf, lv_server **ret_server, char *why);
 lv_net *lv_server_net(lv_server *s);
 /* A new document: keys, certificates, limits, log level. Listeners and the data folder stay. */
 int lv_server_reload(lv_server *s, lv_conf *conf, char *why);
-/* Drains and frees; at most the conf's drain_ms and a little. Returns the number of connections that
- * had to be cut. */
+/* Drains and frees; at most the conf's drain_ms and a little. Returns the number of connections
+ * that had to be cut. */
 uint32_t lv_server_stop(lv_server *s);
 /* To be called about once a second: samples for the 60-second quantiles, held-back log lines. */
 void lv_server_tick(lv_server *s);
