@@ -174,7 +174,6 @@ static void refetched(lv_fetch *f) {
 
 /* Fetches the messages in flight that lie in one log, then those of the next. */
 static void fetch_log(lv_sess *s, uint8_t log) {
-  lv_sess_more *more = lv__sess_more(s);
   uint32_t n = 0;
   for (uint32_t i = 0; s->win && i < s->win->count; i++) {
     const lv_out *o = &s->win->e[(s->win->head + i) & s->win->mask];
@@ -188,6 +187,7 @@ static void fetch_log(lv_sess *s, uint8_t log) {
     }
     return;
   }
+  lv_sess_more *more = lv__sess_more(s); /* only now: most sessions have nothing to send again */
   more->fetch_lsns = malloc(n * sizeof(uint64_t));
   if (!more->fetch_lsns) abort();
   n = 0;
