@@ -19,7 +19,7 @@ static int64_t waited_s(const lv_sess *s) {
 }
 
 static uint32_t will_delay(const lv_sess *s) {
-  uint32_t d = s->will ? s->will->delay_s : 0;
+  uint32_t d = s->more->will ? s->more->will->delay_s : 0;
   return d < s->expiry_s ? d : s->expiry_s; /* the session's end publishes it too (§3.1.3.2.2) */
 }
 
@@ -55,10 +55,10 @@ static void timer_arm(lv_sess *s) {
 void lv__recovered_start(lv_sess *s) {
   if (s->pending) lv_gauge(lv__metrics(s->shard), LV_G_PENDING, s->pending);
   lv_count(lv__metrics(s->shard), LV_C_HUB_OWED, s->pending);
-  for (int i = 0; i < LV_DURABILITY_COUNT; i++) s->more->owed_upto.lsn[i] = s->cursor.lsn[i];
+  for (int i = 0; i < LV_DURABILITY_COUNT; i++) s->more->owed_upto.lsn[i] = s->more->cursor.lsn[i];
   if (!s->auth) {
-    free(s->will);
-    s->will = NULL;
+    free(s->more->will);
+    s->more->will = NULL;
     s->more->will_due = false;
     lv__sess_end(s);
     lv__sess_settle(s);
@@ -101,7 +101,7 @@ static void bind_conn(lv_sess *s, const lv_attach *a) {
 
 static void follow_on(lv_sess *s) {
   lv_sess_more *more = lv__sess_more(s);
-  lv_pos cursor = s->cursor;
+  lv_pos cursor = s->more->cursor;
   lv__subs_attach(s);
   for (lv_sub *sub = s->subs; sub; sub = sub->own_next)
     if (!sub->shared_prefix) sub->from = cursor;
@@ -118,11 +118,11 @@ void lv_sess_attach(lv_sess *s, const lv_attach *a) {
     s->more->will_due = false;
   }
   if (!present && (s->present || s->stored)) lv__sess_clear(s);
-  bool stored = s->stored;
+  bool stored = s->stored, connect_has_will = a->connect->will.present;
   bind_conn(s, a);
   s->present = 1;
   if (present) follow_on(s);
-  if (!s->persistent && !s->will && !stored) {
+  if (!s->persistent && !connect_has_will && !stored) {
     a->ready(s->conn, s, present, 0);
     return;
   }
@@ -232,7 +232,7 @@ int lv_sess_disconnect(lv_sess *s, const lv_mqtt_disconnect *d) {
 /* What happens to the will now. True: it is still to come. */
 static bool will_waits(lv_sess *s, int err) {
   if (s->clean_exit) lv__will_set(s, NULL);
-  if (!s->will) return false;
+  if (!s->more->will) return false;
   if (err == LV_E_SHUTDOWN || s->shard->quiet) return true; /* after the restart */
   if (will_delay(s) > 0) return true;
   lv__will_fire(s);
@@ -245,7 +245,7 @@ void lv_sess_detach(lv_sess *s, int err) {
   assert(s->conn);
   lv_pos pos = lv__sess_position(s);
   for (int i = 0; i < LV_DURABILITY_COUNT; i++) {
-    uint64_t upto = s->lag ? s->cursor.lsn[i] : shard->seen.lsn[i];
+    uint64_t upto = s->lag ? s->more->cursor.lsn[i] : shard->seen.lsn[i];
     if (upto > more->owed_upto.lsn[i]) more->owed_upto.lsn[i] = upto;
   }
   lv__pend_discard(s, true);
@@ -258,7 +258,7 @@ void lv_sess_detach(lv_sess *s, int err) {
   s->conn = NULL;
   s->outq = NULL;
   s->started = 0;
-  s->cursor = pos;
+  s->more->cursor = pos;
   if (s->expiry_s == 0) s->persistent = 0;
   more->ready = NULL;
   lv__subs_detach(s);

@@ -117,10 +117,13 @@ static void sess_clear(lv_sess *s) {
   lv__subs_free(s);
   lv__alias_free(s);
   free(s->in2);
-  free(s->will);
   s->in2 = NULL;
-  s->will = NULL;
-  s->cursor = (lv_pos){{0}};
+  if (s->more) {
+    free(s->more->will);
+    s->more->will = NULL;
+    s->more->cursor = (lv_pos){{0}};
+    s->more->owed_upto = (lv_pos){{0}};
+  }
   s->expiry_s = 0;
   s->present = s->persistent = s->sub_ids = 0;
   s->bytes = 0;

@@ -237,7 +237,7 @@ int lv_sess_publish(lv_sess *s, lv_mqtt_publish *p, lv_mono read_at) {
   if (p->qos == 2) {
     in.packet_id = p->packet_id;
     in.has_session = s->persistent;
-    in.session = s->sid;
+    in.session = s->more->sid;
   }
   bool ok = lv__publish_rec(shard, s->auth, &in, p->topic, read_at, &log, &err);
   free(scratch);

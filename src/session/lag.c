@@ -137,7 +137,7 @@ static void read_done(lv_read *rd) {
     lv__sess_settle(s);
     return;
   }
-  uint64_t next = rd->err ? s->cursor.lsn[rd->log] : rd->next;
+  uint64_t next = rd->err ? s->more->cursor.lsn[rd->log] : rd->next;
   if (rd->err)
     lv_log(LV_ERROR, "session cannot read the log client=%.*s err=%s", (int)s->id_len, s->id,
            lv_err_text(rd->err));
@@ -150,14 +150,14 @@ static void read_done(lv_read *rd) {
     break;
   }
   int err = rd->err;
-  s->cursor.lsn[rd->log] = next;
+  s->more->cursor.lsn[rd->log] = next;
   lv_broker_read_free(rd);
   if (s->persistent) lv__save(s, 1);
   if (!err) lv__lag_pump(s); /* after an error the lazy timer tries again */
 }
 
 static bool behind(const lv_sess *s, uint8_t log) {
-  return s->cursor.lsn[log] < s->shard->seen.lsn[log];
+  return s->more->cursor.lsn[log] < s->shard->seen.lsn[log];
 }
 
 void lv__lag_pump(lv_sess *s) {
@@ -178,13 +178,13 @@ void lv__lag_pump(lv_sess *s) {
   }
   choose_channels(s);
   if (!lag->all && lag->n_chans == 0) { /* nothing that it asks for exists yet */
-    s->cursor = s->shard->seen;
+    s->more->cursor = s->shard->seen;
     go_live(s);
     return;
   }
   lag->read = (lv_read){.loop = s->shard->loop,
                         .log = log,
-                        .from = s->cursor.lsn[log],
+                        .from = s->more->cursor.lsn[log],
                         .until = s->shard->seen.lsn[log],
                         .chans = lag->all ? NULL : lag->chans,
                         .n_chans = lag->n_chans,
@@ -202,8 +202,8 @@ void lv__lag_enter(lv_sess *s, lv_pos from, lv_pos upto) {
     s->lag = calloc(1, sizeof *s->lag);
     if (!s->lag) abort();
   }
-  s->cursor = from;
   lv_sess_more *more = lv__sess_more(s);
+  more->cursor = from;
   for (int i = 0; i < LV_DURABILITY_COUNT; i++)
     if (upto.lsn[i] > more->owed_upto.lsn[i]) more->owed_upto.lsn[i] = upto.lsn[i];
 }

@@ -427,7 +427,7 @@ void lv_sess_drain(lv_sess *s) {
 
 /* The first thing not yet handled, in each log. */
 lv_pos lv__sess_position(const lv_sess *s) {
-  lv_pos pos = s->lag || !s->conn ? s->cursor : s->shard->seen;
+  lv_pos pos = s->lag || !s->conn ? s->more->cursor : s->shard->seen;
   for (uint32_t i = 0; s->pend && i < s->pend->count; i++) {
     const lv_delivery *d = &pend_at(s->pend, i)->d;
     if (d->qos == 0 || d->member || (d->flags & LV_DELIVER_STORED)) continue;

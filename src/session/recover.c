@@ -119,18 +119,18 @@ static void read_meta(lv_realm *r, lv_slice key, lv_slice value, uint8_t log) {
   uint64_t sid = get(&c, 8);
   if (!sid) return;
   lv_sess *s = lv__sess_recover(r, app_id, id);
-  s->sid = sid;
   s->durability = log;
   s->version = (uint8_t)get(&c, 1);
   s->expiry_s = (uint32_t)get(&c, 4);
   bool connected = get(&c, 1);
   lv_sess_more *more = lv__sess_more(s);
+  more->sid = sid;
   more->gone_at.ns = (int64_t)get(&c, 8);
   if (connected) more->gone_at = lv_wall_now(); /* it was when we stopped: its time starts now */
   lv_slice key_id = get_slice(&c);
   read_will(&c, s);
   read_subs(&c, s);
-  more->will_due = s->will != NULL; /* a stored will means: not taken back by DISCONNECT */
+  more->will_due = s->more->will != NULL; /* a stored will means: not taken back by DISCONNECT */
   s->stored = s->present = 1;
   s->persistent = s->expiry_s > 0;
   if (!read_auth(r, s, app, key_id)) {
@@ -147,7 +147,7 @@ static void read_meta(lv_realm *r, lv_slice key, lv_slice value, uint8_t log) {
 static void read_progress(lv_sess *s, lv_slice value) {
   lv_cut c = {value.p, value.n, false};
   if (get(&c, 1) != 1) return;
-  for (int i = 0; i < LV_DURABILITY_COUNT; i++) s->cursor.lsn[i] = get(&c, 8);
+  for (int i = 0; i < LV_DURABILITY_COUNT; i++) s->more->cursor.lsn[i] = get(&c, 8);
   uint16_t next = (uint16_t)get(&c, 2);
   s->next_pid = next ? next : 1;
   uint64_t n = get(&c, 4);
@@ -228,7 +228,7 @@ void lv__recovery_end(lv_realm *r) {
     if (x->sess) {
       if (x->progress) read_progress(x->sess, lv_slice_of(x->progress, x->n_progress));
       for (uint32_t k = 0; k < x->n_pids; k++) lv__in2_add(x->sess, x->pids[k], LV_IN_STORED);
-      x->sess->save_next = r->recovered;
+      x->sess->more->save_next = r->recovered;
       r->recovered = x->sess;
     }
     free(x->progress);

@@ -179,7 +179,7 @@ struct lv_sess {
   uint32_t acks; /* acknowledgements of ours that are still with the broker */
   lv_shard *shard;
   lv_sess *prev, *next; /* of the shard */
-  lv_sess *save_next, *hash_next;
+  lv_sess *hash_next;
   void *conn; /* NULL: not connected */
   lv_outq *outq;
   lv_auth *auth;
@@ -188,11 +188,8 @@ struct lv_sess {
   lv_pendq *pend;
   lv_in2 *in2;
   lv_alias *alias;
-  lv_will *will;
   lv_lag *lag; /* NULL: live (or no subscriptions) */
   struct lv_sess_more *more;
-  uint64_t sid;
-  lv_pos cursor;     /* while lagging or offline: everything before it has been handled */
   uint32_t expiry_s; /* 0: ends with the connection */
   uint32_t n_subs, bytes /* stored state */;
   uint32_t pending;                       /* owed, neither delivered nor dropped */
@@ -214,6 +211,10 @@ struct lv_sess {
 
 /* What only some sessions need. */
 typedef struct lv_sess_more {
+  uint64_t sid;  /* names the session in state records; 0: never stored */
+  lv_pos cursor; /* while lagging or offline: everything before it has been handled */
+  lv_will *will;
+  lv_sess *save_next; /* in shard->saving, or among the recovered */
   lv_timer timer;     /* expiry, will delay */
   lv_wall gone_at;    /* when the connection ended */
   lv_pos owed_upto;   /* already counted as owed before lagging */

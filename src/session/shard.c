@@ -179,8 +179,8 @@ static void save_hook(lv_loop *loop, void *arg) {
   (void)loop;
   while (s->saving) {
     lv_sess *sess = s->saving;
-    s->saving = sess->save_next;
-    sess->save_next = NULL;
+    s->saving = sess->more->save_next;
+    sess->more->save_next = NULL;
     sess->in_saving = 0;
     sess->save = 0;
     if (sess->persistent && !sess->ended) lv__store_progress(sess);
@@ -195,19 +195,19 @@ static void take_recovered(lv_shard *s) {
   lv_sess **p = &r->recovered, *mine = NULL;
   while (*p) {
     lv_sess *sess = *p;
-    if ((int)(sess->sid % (uint64_t)r->n_shards) != s->loop->index) {
-      p = &sess->save_next;
+    if ((int)(sess->more->sid % (uint64_t)r->n_shards) != s->loop->index) {
+      p = &sess->more->save_next;
       continue;
     }
-    *p = sess->save_next;
-    sess->save_next = mine;
+    *p = sess->more->save_next;
+    sess->more->save_next = mine;
     mine = sess;
   }
   pthread_mutex_unlock(&r->lock);
   while (mine) {
     lv_sess *sess = mine;
-    mine = sess->save_next;
-    sess->save_next = NULL;
+    mine = sess->more->save_next;
+    sess->more->save_next = NULL;
     lv__sess_link(s, sess);
     lv__recovered_start(sess);
   }

@@ -72,13 +72,13 @@ static void put_will(lv_buf *b, const lv_will *w) {
 
 static void meta_value(const lv_sess *s, lv_buf *b) {
   put(b, FORMAT, 1);
-  put(b, s->sid, 8);
+  put(b, s->more->sid, 8);
   put(b, s->version, 1);
   put(b, s->expiry_s, 4);
   put(b, s->conn != NULL, 1);
   put(b, s->more ? (uint64_t)s->more->gone_at.ns : 0, 8);
   put_slice(b, s->auth && s->auth->key ? s->auth->key->id : (lv_slice){NULL, 0});
-  put_will(b, s->will);
+  put_will(b, s->more->will);
   put(b, s->n_subs, 4);
   for (const lv_sub *sub = s->subs; sub; sub = sub->own_next) {
     put(b, sub->qos, 1);
@@ -98,7 +98,8 @@ void lv__store_meta(lv_sess *s, enum lv_ack_kind kind) {
   lv_buf key, value;
   lv_buf_init(&key, 70000);
   lv_buf_init(&value, LV_REC_MAX / 2);
-  if (s->sid == 0) s->sid = lv_random_u64() | 1;
+  (void)lv__sess_more(s);
+  if (s->more->sid == 0) s->more->sid = lv_random_u64() | 1;
   meta_key(s, &key);
   meta_value(s, &value);
   int err = put_state(s, lv_buf_slice(&key), lv_buf_slice(&value));
@@ -116,7 +117,7 @@ void lv__store_progress_now(lv_sess *s) {
   char key[17] = {'p'};
   lv_buf b;
   lv_pos pos = lv__sess_position(s);
-  hex16(key + 1, s->sid);
+  hex16(key + 1, s->more->sid);
   lv_buf_init(&b, LV_REC_MAX / 2);
   put(&b, FORMAT, 1);
   for (int i = 0; i < LV_DURABILITY_COUNT; i++) put(&b, pos.lsn[i], 8);
@@ -150,13 +151,14 @@ void lv__save(lv_sess *s, uint8_t how) {
   if (s->save < how) s->save = how;
   if (s->save != 2 || s->in_saving) return;
   s->in_saving = 1;
-  s->save_next = s->shard->saving;
+  (void)lv__sess_more(s);
+  s->more->save_next = s->shard->saving;
   s->shard->saving = s;
 }
 
 void lv__store_release(lv_sess *s, uint16_t pid) {
   char key[LV_REC_QOS2_KEY] = {'i'};
-  hex16(key + 1, s->sid);
+  hex16(key + 1, s->more->sid);
   for (int i = 0; i < 4; i++) key[17 + i] = "0123456789abcdef"[(pid >> (12 - 4 * i)) & 15];
   (void)put_state(s, lv_slice_of(key, sizeof key), (lv_slice){NULL, 0});
   ack_due(s, LV_ACK_REL, 0, pid);
@@ -170,15 +172,15 @@ void lv__store_forget(lv_sess *s) {
   (void)put_state(s, lv_buf_slice(&key), (lv_slice){NULL, 0});
   lv_buf_done(&key);
   char pkey[17] = {'p'};
-  hex16(pkey + 1, s->sid);
+  hex16(pkey + 1, s->more->sid);
   (void)put_state(s, lv_slice_of(pkey, 17), (lv_slice){NULL, 0});
   for (uint32_t i = 0; s->in2 && i < s->in2->n; i++) {
     char ikey[LV_REC_QOS2_KEY] = {'i'};
-    hex16(ikey + 1, s->sid);
+    hex16(ikey + 1, s->more->sid);
     for (int k = 0; k < 4; k++)
       ikey[17 + k] = "0123456789abcdef"[(s->in2->e[i].pid >> (12 - 4 * k)) & 15];
     (void)put_state(s, lv_slice_of(ikey, sizeof ikey), (lv_slice){NULL, 0});
   }
   s->stored = 0;
-  s->sid = 0;
+  s->more->sid = 0;
 }

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 
 void lv__will_set(lv_sess *s, const lv_mqtt_will *w) {
-  free(s->will);
-  s->will = NULL;
+  if (s->more) free(s->more->will);
+  if (s->more) s->more->will = NULL;
   if (!w || !w->present) return;
   size_t n = (size_t)w->topic.n + w->props.n + w->payload.n;
   lv_will *x = malloc(sizeof *x + n);
@@ -19,14 +19,14 @@ void lv__will_set(lv_sess *s, const lv_mqtt_will *w) {
   if (w->props.n) memcpy(p, w->props.p, w->props.n);
   p += w->props.n;
   if (w->payload.n) memcpy(p, w->payload.p, w->payload.n);
-  s->will = x;
+  lv__sess_more(s)->will = x;
 }
 
 /* Publishes the will and forgets it. */
 void lv__will_fire(lv_sess *s) {
-  lv_will *w = s->will;
+  lv_will *w = s->more ? s->more->will : NULL;
   if (!w) return;
-  s->will = NULL;
+  s->more->will = NULL;
   lv_shard *shard = s->shard;
   if (shard->quiet) { /* the process ends: the stored will is published after the restart */
     free(w);
