@@ -227,7 +227,6 @@ static void on_connect(lv_mqtt_conn *mc, lv_slice body) {
 
 static void pause_for_broker(lv_mqtt_conn *mc) {
   lv_conn_pause(mc->conn, LV_PAUSE_BROKER);
-  lv_count(mc->conn->loop->metrics, LV_C_READ_PAUSED, 1);
   if (mc->paused) return;
   mc->paused = true;
   mc->paused_next = mc->gl->paused;

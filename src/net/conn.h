@@ -94,7 +94,8 @@ void lv__conn_dirty(lv_conn *c); /* private: the slow half of the next */
 static inline void lv_conn_dirty(lv_conn *c) {
   if (!(c->dirty | c->writable_wait)) lv__conn_dirty(c);
 }
-/* Stops / resumes reading for a reason; resuming re-offers kept bytes in the next turn. */
+/* Stops / resumes reading for a reason; resuming re-offers kept bytes later in the turn. A pause
+ * for BROKER or RATE of a connection that was not paused counts READ_PAUSED. */
 void lv_conn_pause(lv_conn *c, enum lv_pause why);
 void lv_conn_resume(lv_conn *c, enum lv_pause why);
 /* (Re-)arms the one deadline; a negative delay cancels. Cheap enough to set per packet only if the

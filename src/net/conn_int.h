@@ -20,6 +20,7 @@ enum {
   LV__FLUSH_MS = 5000,
   LV__LINGER_MS = 2000,
   LV__LINGER_BYTES = 1 << 20, /* discarded while closing; then the peer is on its own */
+  LV__OPS_RESERVE = 32,       /* HTTP connections beyond the limit: /metrics of a full server */
   LV__PREFACE_MS = 10000,     /* PROXY header and TLS handshake, when the conf names no time */
 };
 
@@ -77,7 +78,7 @@ typedef struct lv_listener {
   lv_accept accept;
   struct ssl_ctx_st *ctx; /* NULL: plain; one reference */
   uint32_t preface_ms;
-  bool proxy, polling, closed;
+  bool proxy, http, polling, closed;
 } lv_listener;
 
 /* ---- conn.c ---- */
@@ -143,8 +144,9 @@ void lv__addr_text(const lv__addr *a, char *buf, size_t size);
 /* Starts and ends accepting. @thread loop */
 void lv__listener_start(lv_listener *l);
 void lv__listener_close(lv_listener *l);
-/* Among the loops of the net, the one that a new connection should live on. */
-lv__netloop *lv__net_place(lv__netloop *from, bool *ret_full);
+/* Among the loops of the net, the one that a new connection of `l` should live on; NULL: the limit
+ * is reached. */
+lv__netloop *lv__net_place(const lv_listener *l);
 /* A draining loop's connection is gone: the main thread looks again. */
 void lv__net_idle(struct lv_net *net);
 #endif

@@ -41,6 +41,8 @@ struct lv_http_call_priv {
   bool answered, keep;
 };
 
+static const lv_conn_ops http_ops;
+
 static http *of(lv_conn *c) {
   http *h = c->data;
   assert(h->magic == HTTP_MAGIC);
@@ -210,6 +212,30 @@ void lv_http_answer_send(lv_http_call *call, const lv_http_answer *a) {
   call_free(call);
 }
 
+bool lv_http_upgrade(lv_http_call *call, const lv_http_header *headers, uint32_t n_headers,
+                     const lv_conn_ops *ops, void *data) {
+  assert(call->magic == CALL_MAGIC && !call->priv->answered && lv_loop_here(call->loop));
+  http *h = call->priv->http;
+  lv_conn *c = call->conn;
+  uint8_t head[HEAD_CAP];
+  lv_http_resp r = {.status = 101, .minor = 1, .headers = headers, .n_headers = n_headers};
+  int n = lv_http_resp_encode(&r, head, sizeof head);
+  assert(n > 0);
+  if (!h || h->draining || h->eof || call->req.minor == 0) {
+    lv_http_answer_err(call, LV_E_SHUTDOWN);
+    return false;
+  }
+  put(c, head, (uint32_t)n);
+  lv_conn_dirty(c);
+  lv_conn_deadline(c, (lv_dur){-1});
+  lv_conn_switch(c, ops, data);
+  lv_conn_resume(c, LV_PAUSE_REQUEST);
+  h->magic = 0;
+  free(h);
+  call_free(call);
+  return true;
+}
+
 void lv_http_answer_text(lv_http_call *call, uint16_t status, const char *text) {
   lv_http_answer a = {.status = status,
                       .content_type = LV_SLICE("text/plain; charset=utf-8"),
@@ -237,6 +263,7 @@ static void dispatch(lv_conn *c, http *h) {
   lv_conn_deadline(c, (lv_dur){-1});
   h->in_handler = true;
   call->route->fn(call, call->route->arg);
+  if (c->ops != &http_ops) return; /* upgraded: there is no http any more */
   h->in_handler = false;
   if (h->call == call) lv_conn_pause(c, LV_PAUSE_REQUEST); /* the answer comes later */
 }
@@ -386,7 +413,7 @@ static uint32_t on_head_bytes(lv_conn *c, http *h, lv_slice in) {
 static uint32_t on_bytes(lv_conn *c, const uint8_t *p, uint32_t n) {
   http *h = of(c);
   uint32_t used = 0;
-  while (used < n && !c->paused && !lv_conn_closing(c)) {
+  while (used < n && c->ops == &http_ops && !c->paused && !lv_conn_closing(c)) {
     lv_slice in = lv_slice_of(p + used, n - used);
     assert(h->state != CALL);
     uint32_t k = h->state == BODY ? on_body(c, h, in) : on_head_bytes(c, h, in);

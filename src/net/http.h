@@ -56,9 +56,15 @@ typedef struct lv_http_answer {
 /* Answers a call, exactly once; the call is gone afterwards. From the handler or later, on
  * call->loop. */
 void lv_http_answer_send(lv_http_call *call, const lv_http_answer *answer);
-/* The same with a line of text. */
+/* Answers a call with 101 and these fields, and hands the connection to another protocol
+ * (WebSocket) with on_bytes for whatever follows the request. The call is gone. False: the client
+ * is gone, or the server drains; the call was answered (503 where somebody listens), `data` stays
+ * the caller's. c->in_max, out_max and the deadline (none) are the new protocol's to set. */
+bool lv_http_upgrade(lv_http_call *call, const lv_http_header *headers, uint32_t n_headers,
+                     const lv_conn_ops *ops, void *data);
+/* As lv_http_answer_send, with a line of text. */
 void lv_http_answer_text(lv_http_call *call, uint16_t status, const char *text);
-/* The same for an error of the table: its status and text, Retry-After where trying again helps. */
+/* As above for an error of the table: its status and text, Retry-After where trying again helps. */
 void lv_http_answer_err(lv_http_call *call, int err);
 
 #endif

@@ -231,9 +231,8 @@ static void refuse(lv_listener *l, int fd) {
 }
 
 static void place(lv_listener *l, int fd) {
-  bool full = false;
-  lv__netloop *to = lv__net_place(l->nl, &full);
-  if (full) {
+  lv__netloop *to = lv__net_place(l);
+  if (!to) {
     lv_log(LV_WARN, "connection limit reached, refusing");
     refuse(l, fd);
     return;

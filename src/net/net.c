@@ -13,9 +13,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 enum { NET_MAGIC = 0x4C4E4554, WHY = 256, PORT_TRIES = 32 };
+enum { SPARE_FDS = 256 }; /* for log segments, listeners and the like */
 
 /* One socket address of one listener of the conf. */
 typedef struct slot {
@@ -57,11 +59,11 @@ static bool is_http(uint8_t proto) {
 
 /* ---- placing ---- */
 
-lv__netloop *lv__net_place(lv__netloop *from, bool *ret_full) {
+lv__netloop *lv__net_place(const lv_listener *l) {
+  lv__netloop *from = l->nl, *least = from;
   lv_net *net = from->net;
-  lv__netloop *least = from;
   uint32_t mine = atomic_load_explicit(&from->open, memory_order_relaxed), min = mine;
-  uint64_t total = 0;
+  uint64_t total = 0, limit = atomic_load_explicit(&net->limit, memory_order_relaxed);
   for (int i = 0; i < net->n_loops; i++) {
     uint32_t n = atomic_load_explicit(&net->nls[i].open, memory_order_relaxed);
     total += n;
@@ -70,8 +72,7 @@ lv__netloop *lv__net_place(lv__netloop *from, bool *ret_full) {
       least = &net->nls[i];
     }
   }
-  uint32_t limit = atomic_load_explicit(&net->limit, memory_order_relaxed);
-  *ret_full = limit && total >= limit;
+  if (limit && total >= limit + (l->http ? LV__OPS_RESERVE : 0)) return NULL;
   return mine > min + min / 8 ? least : from;
 }
 
@@ -137,6 +138,20 @@ static int open_all(lv_net *net, const lv_conf *conf, char *why) {
   return 0;
 }
 
+/* Each connection is a descriptor: asks for as many as the limit says, and warns where the system
+ * grants fewer. */
+static void raise_descriptors(uint32_t connections) {
+  struct rlimit r;
+  rlim_t need = (rlim_t)connections + LV__OPS_RESERVE + SPARE_FDS;
+  if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur >= need) return;
+  r.rlim_cur = r.rlim_max < need ? r.rlim_max : need;
+  if (setrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur < need)
+    lv_log(LV_WARN,
+           "the system allows fewer descriptors than limits.connections; raise it with "
+           "`ulimit -Hn` or systemd's LimitNOFILE connections=%u descriptors=%llu",
+           connections, (unsigned long long)r.rlim_cur);
+}
+
 static uint32_t preface_ms(const lv_conf *conf) {
   return conf->connect_timeout_ms ? conf->connect_timeout_ms : LV__PREFACE_MS;
 }
@@ -165,6 +180,7 @@ static void start_loop(lv_loop *loop, void *arg) {
     lv__tls_ctx_ref(l->ctx);
     l->preface_ms = net->preface_ms;
     l->proxy = li->proxy;
+    l->http = is_http(li->proto);
     nl->listeners[k] = l;
   }
 }
@@ -210,6 +226,7 @@ int lv_net_open(lv_loop *const *loops, int n_loops, const lv_conf *conf,
   pthread_cond_init(&net->idle, &attr);
   pthread_condattr_destroy(&attr);
   pthread_mutex_init(&net->lock, NULL);
+  raise_descriptors(conf->limits.connections);
   int rc = open_all(net, conf, why);
   if (rc) {
     for (uint32_t k = 0; k < net->n_slots; k++)
@@ -277,6 +294,7 @@ int lv_net_reload(lv_net *net, const lv_conf *conf, char *why) {
   free(ctxs);
   if (rc) return rc;
   atomic_store(&net->limit, conf->limits.connections);
+  raise_descriptors(conf->limits.connections);
   for (int i = 0; i < net->n_loops; i++) {
     reload r = {net, &net->nls[i], preface_ms(conf)};
     lv_loop_call_wait(net->nls[i].loop, reload_loop, &r);

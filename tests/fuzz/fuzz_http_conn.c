@@ -48,6 +48,10 @@ void lv_conn_deadline(lv_conn *c, lv_dur delay) {
 bool lv_conn_closing(const lv_conn *c) {
   return c->state != OPEN;
 }
+void lv_conn_switch(lv_conn *c, const lv_conn_ops *ops, void *data) {
+  c->ops = ops;
+  c->data = data;
+}
 void lv_conn_close(lv_conn *c, int err, bool flush) {
   (void)err;
   CHECK(c->state != DEAD);

@@ -83,6 +83,40 @@ static void busy(lv_http_call *call, void *arg) {
   lv_http_answer_err(call, LV_E_DISK_FULL);
 }
 
+/* ---- an upgrade to a protocol that echoes whole lines, upside down as it were ---- */
+
+static uint32_t line_bytes(lv_conn *c, const uint8_t *p, uint32_t n) {
+  const uint8_t *nl = memchr(p, '\n', n);
+  uint32_t k = nl ? (uint32_t)(nl - p) + 1 : 0;
+  if (!k) return 0;
+  uint8_t *dst = lv_outq_put(&c->outq, k, 0, (lv_mono){0});
+  for (uint32_t i = 0; i < k - 1; i++) dst[i] = p[k - 2 - i];
+  dst[k - 1] = '\n';
+  lv_conn_dirty(c);
+  return k;
+}
+
+static void line_close(lv_conn *c, int err) {
+  (void)err;
+  count(c->data);
+}
+
+static const lv_conn_ops line_ops = {
+    .name = "line", .gauge = LV_G_CONNS_MQTT, .on_bytes = line_bytes, .on_close = line_close};
+
+static void upgrade_now(lv_loop *loop, void *arg) {
+  static const lv_http_header fields[] = {{LV_SLICE("Connection"), LV_SLICE("Upgrade")},
+                                          {LV_SLICE("Upgrade"), LV_SLICE("lines")}};
+  lv_http_call *call = arg;
+  (void)loop;
+  (void)lv_http_upgrade(call, fields, 2, &line_ops, call->route->arg);
+}
+
+static void upgrade(lv_http_call *call, void *arg) {
+  (void)arg;
+  upgrade_now(call->loop, call);
+}
+
 static lv_http_call *wait_call(web *w, uint64_t n) {
   pthread_mutex_lock(&w->lock);
   while (w->n_waiting < n) pthread_cond_wait(&w->changed, &w->lock);
@@ -111,6 +145,7 @@ static void web_open(web *w) {
   lv_router_add(w->router, (lv_route){LV_HTTP_DELETE, "/nothing", nothing, w, 0});
   lv_router_add(w->router, (lv_route){LV_HTTP_GET, "/later", later, w, 0});
   lv_router_add(w->router, (lv_route){LV_HTTP_GET, "/busy", busy, w, 0});
+  lv_router_add(w->router, (lv_route){LV_HTTP_GET, "/lines", upgrade, w, 0});
   lv_http_ops_routes(&w->ops, w->router);
   lv_http_server_init(&w->server, w->router, &w->r.conf);
 }
@@ -486,6 +521,40 @@ static void deadlines(void **state) {
   web_close(&w);
 }
 
+/* What follows the request, in the same read or later, is the new protocol's. */
+static void upgrades(void **state) {
+  static const char *const paths[] = {"/lines", "/later"};
+  (void)state;
+  web w;
+  web_start(&w);
+  for (int i = 0; i < 2; i++) {
+    char raw[200], line[4];
+    reply a;
+    int fd = dial_rig(&w.r);
+    snprintf(raw, sizeof raw,
+             "GET %s HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: lines\r\n\r\nabc\n",
+             paths[i]);
+    puts_to(fd, raw);
+    if (i == 1) {
+      lv_http_call *call = wait_call(&w, 1);
+      lv_loop_call_wait(call->loop, upgrade_now, call);
+    }
+    read_reply(fd, false, &a);
+    assert_int_equal(a.status, 101);
+    assert_non_null(strstr(a.head, "Upgrade: lines\r\n"));
+    free(a.body);
+    get(fd, line, 4);
+    assert_memory_equal(line, "cba\n", 4);
+    puts_to(fd, "xyz\n");
+    get(fd, line, 4);
+    assert_memory_equal(line, "zyx\n", 4);
+    close(fd);
+  }
+  web_close(&w);
+  assert_int_equal(lv_metrics_gauge(LV_G_CONNS_MQTT), 0);
+  assert_int_equal(lv_metrics_gauge(LV_G_CONNS_HTTP), 0);
+}
+
 static void operator_routes(void **state) {
   (void)state;
   web w;
@@ -581,6 +650,7 @@ int main(void) {
       cmocka_unit_test(pipelining),
       cmocka_unit_test(clients_that_leave),
       cmocka_unit_test(deadlines),
+      cmocka_unit_test(upgrades),
       cmocka_unit_test(operator_routes),
       cmocka_unit_test(draining),
   };

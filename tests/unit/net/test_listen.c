@@ -132,6 +132,8 @@ static void the_limit_refuses(void **state) {
   rig r;
   rig_init(&r, 2);
   r.conf.limits.connections = 3;
+  r.listens[1] = (lv_listen){.proto = LV_PROTO_HTTP, .host = LV_SLICE("127.0.0.1")};
+  r.conf.n_listens = 2;
   rig_open(&r);
   uint64_t before = lv_metrics_counter(LV_C_CONN_REFUSED);
   int fd[4];
@@ -144,7 +146,11 @@ static void the_limit_refuses(void **state) {
   assert_true(get_end(fd[3], b, sizeof b) <= 0);
   close(fd[3]);
   assert_int_equal(lv_metrics_counter(LV_C_CONN_REFUSED), before + 1);
-  r.conf.limits.connections = 4; /* a reload raises it */
+  fd[3] = dial(lv_net_port(r.net, 1)); /* an operator still gets in */
+  assert_true(answers(fd[3]));
+  close(fd[3]);
+  tp_wait(&r.tp, &r.tp.closes, 1);
+  r.conf.limits.connections = 5; /* a reload raises it */
   assert_int_equal(lv_net_reload(r.net, &r.conf, r.why), 0);
   fd[3] = dial_rig(&r);
   assert_true(answers(fd[3]));
@@ -200,6 +206,38 @@ static void running_out_of_descriptors(void **state) {
   close(fd);
   close(first);
   rig_close(&r);
+}
+
+/* Many that come and go at once on two loops: every one is served, counted, and gone at the end. */
+static void *come_and_go(void *arg) {
+  rig *r = arg;
+  for (int i = 0; i < 300; i++) {
+    int fd = dial_rig(r);
+    if (i % 3 && !answers(fd)) abort(); /* cmocka knows one thread only */
+    if (i % 5 == 0) {
+      struct linger hard = {.l_onoff = 1, .l_linger = 0};
+      setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    }
+    close(fd);
+  }
+  return NULL;
+}
+
+static void churn(void **state) {
+  (void)state;
+  rig r;
+  pthread_t t[4];
+  rig_init(&r, 2);
+  rig_open(&r);
+  for (int i = 0; i < 4; i++) pthread_create(&t[i], NULL, come_and_go, &r);
+  for (int i = 0; i < 4; i++) pthread_join(t[i], NULL);
+  tp_wait(&r.tp, &r.tp.closes, 4 * 200);
+  rig_close(&r);
+  assert_int_equal(r.tp.accepted, r.tp.closes);
+  assert_int_equal(r.tp.per_loop[0], 0);
+  assert_int_equal(r.tp.per_loop[1], 0);
+  assert_int_equal(lv_metrics_gauge(LV_G_CONNS_NEW), 0);
+  assert_int_equal(lv_metrics_gauge(LV_G_CONNS_MQTT), 0);
 }
 
 /* ---- PROXY ---- */
@@ -329,6 +367,7 @@ int main(void) {
       cmocka_unit_test(the_limit_refuses),
       cmocka_unit_test(a_protocol_may_refuse),
       cmocka_unit_test(running_out_of_descriptors),
+      cmocka_unit_test(churn),
       cmocka_unit_test(proxy_tells_the_peer),
       cmocka_unit_test(proxy_is_demanded),
       cmocka_unit_test(drains),
