@@ -54,9 +54,10 @@ tidy:
 format:
 	@git ls-files '*.c' '*.h' | xargs -r clang-format -i
 
-# Generated docs (a unit test refuses stale ones).
+# Generated docs (a unit test and `make tidy` refuse stale ones).
 docs: all
 	@$(BUILD)/lavva check --schema-markdown >docs/config.md
+	@$(PYTHON) scripts/kpi_doc.py --write
 
 install: all
 	DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild

@@ -9,6 +9,7 @@ and how to mend it; exits 1 when there is one.
   size      files of at most 800 lines, functions of at most 70 (the ratchet below only shrinks)
   head      each source file opens with a comment that says what it is for
   dead      source files that no meson.build names
+  docs      docs/kpi.md is what scripts/kpi_doc.py makes; links inside the docs lead somewhere
 """
 import os
 import re
@@ -130,6 +131,21 @@ def check_dead(files, out):
                 out.append(f"{f}:1: no meson.build names it: build it or delete it")
 
 
+def check_docs(files, out):
+    run = subprocess.run([sys.executable, "scripts/kpi_doc.py", "--check"], cwd=ROOT, text=True,
+                         capture_output=True)
+    if run.returncode:
+        out.append((run.stdout + run.stderr).strip())
+    for f in files:
+        if not f.endswith(".md"):
+            continue
+        for n, line in enumerate(read(f), 1):
+            for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", line):
+                path = os.path.join(ROOT, os.path.dirname(f), target)
+                if "://" not in target and not os.path.exists(path):
+                    out.append(f"{f}:{n}: link to {target}, which does not exist")
+
+
 def check_format(files, out):
     tool = shutil.which("clang-format") or shutil.which("clang-format-14")
     if not tool:
@@ -160,6 +176,7 @@ def main() -> int:
         check_size(f, lines, out)
         check_head(f, lines, out)
     check_dead(files, out)
+    check_docs(files, out)
     check_format(files, out)
     print("\n".join(out) if out else f"tidy: {len(files)} files, nothing to mend")
     return 1 if out else 0
