@@ -1,7 +1,7 @@
 /* conn.c: the life of a connection: opening, the end-of-turn flush, pausing, deadlines, closing.
  *
- *   PREFACE ──▶ OPEN ──close(flush)──▶ FLUSHING ──sent──▶ LINGER ──peer's FIN, 2 s──▶ GONE ──▶ free
- *      └──────────┴──────close──────▶ CLOSE ──────────────────────────────────────────▶ GONE
+ *   PREFACE ──▶ OPEN ──close(flush)──▶ FLUSHING ──sent──▶ LINGER ──peer's FIN, 2 s──▶ free
+ *      └──────────┴──────close──────▶ CLOSE ─────────────────────────────────────────▶ free
  *
  * on_close runs between FLUSHING and LINGER, or out of CLOSE, always from the flush hook; so never
  * inside lv_conn_close, and a protocol holds nothing while the peer takes its time. LINGER exists
@@ -9,12 +9,16 @@
  * throw away what it has not read: our DISCONNECT, our 413.
  *
  * The dirty list gathers connections that have something to send, to re-offer, or to end; the hook
- * takes the list once a round. libuv reports POLLERR as a status and stops watching; what the peer
- * had sent before its RST is still readable and is read first (`broken`): a device that publishes
- * and vanishes has published.
+ * takes the list once a round. After an EPOLLERR the socket is watched no more; what the peer had
+ * sent before its RST is still readable and is read first (`broken`): a device that publishes and
+ * vanishes has published.
  *
- * Pausing is lazy: the poll handle is only told when bytes arrive while paused, because libuv 1.44
- * pays two epoll_ctl for each change.
+ * Connections are not libuv handles: a uv_poll_t is 160 bytes, plus 8 in each loop's table of
+ * descriptors, as much as all the rest of an idle connection; and each change of interest costs two
+ * system calls. Each loop has an epoll set of its own, which libuv watches as one descriptor: one
+ * more epoll_wait a turn, with up to 256 events.
+ *
+ * Pausing is lazy: epoll is only told when bytes arrive while paused.
  *
  * @thread loop */
 #include "conn_int.h"
@@ -22,12 +26,14 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
-static_assert(sizeof(lv_conn) <= 320, "an idle connection is 320 bytes");
+static_assert(sizeof(lv_conn) <= 160, "an idle connection is 160 bytes");
+enum { EVENTS_MAX = 256 };
 static_assert(LV__READ_MAX + LV__IN_SMALL <= LV_SCRATCH_SIZE, "kept bytes go before a read");
 
-static void on_poll(uv_poll_t *poll, int status, int events);
+static void on_ready(uv_poll_t *poll, int status, int events);
 static void flush_hook(lv_loop *loop, void *arg);
 
 static inline lv_conn *conn_check(lv_conn *c) {
@@ -46,6 +52,25 @@ void lv__netloop_init(lv__netloop *nl, lv_loop *loop, struct lv_net *net) {
   nl->dirty_tail = &nl->dirty;
   nl->hook = (lv_hook){.run = flush_hook, .arg = nl};
   lv_loop_hook(loop, LV_PHASE_FLUSH, &nl->hook);
+  nl->epfd = epoll_create1(EPOLL_CLOEXEC);
+  if (nl->epfd < 0) abort(); /* before anything is served: out of descriptors or memory */
+  int rc = uv_poll_init(&loop->uv, &nl->poll, nl->epfd);
+  if (!rc) rc = uv_poll_start(&nl->poll, UV_READABLE, on_ready);
+  assert(rc == 0);
+}
+
+static void on_poll_closed(uv_handle_t *handle) {
+  lv__netloop *nl = (lv__netloop *)((char *)handle - offsetof(lv__netloop, poll));
+  assert(nl->magic == LV__NETLOOP_MAGIC);
+  if (atomic_fetch_sub(&nl->closing, 1) == 1) lv__net_idle(nl->net);
+}
+
+void lv__netloop_close(lv__netloop *nl) {
+  assert(lv_loop_here(nl->loop) && nl->live == 0 && nl->draining);
+  atomic_fetch_add(&nl->closing, 1);
+  uv_close((uv_handle_t *)&nl->poll, on_poll_closed);
+  close(nl->epfd);
+  nl->epfd = -1;
 }
 
 void lv__netloop_done(lv__netloop *nl) {
@@ -115,11 +140,6 @@ lv_conn *lv__conn_open(lv_listener *l, int fd) {
   c->fd = fd;
   c->in_max = 64 * 1024;
   lv_outq_init(&c->outq);
-  if (uv_poll_init(&nl->loop->uv, &c->poll, fd)) {
-    close(fd);
-    slab_put(nl, c);
-    return NULL;
-  }
   c->state = LV__PREFACE;
   lv_count(c->loop->metrics, LV_C_CONN_OPENED, 1);
   lv_gauge(c->loop->metrics, LV_G_CONNS_NEW, 1);
@@ -167,6 +187,20 @@ void lv_conn_switch(lv_conn *c, const lv_conn_ops *ops, void *data) {
 
 /* ---- watching ---- */
 
+/* Nothing to wait for: out of the set, as EPOLLERR and EPOLLHUP cannot be masked. */
+static void watch(lv_conn *c, unsigned want) {
+  struct epoll_event ev = {
+      .events = (want & LV__RD ? EPOLLIN : 0u) | (want & LV__WR ? EPOLLOUT : 0u), .data.ptr = c};
+  if (want == c->interest) return;
+  int op = !want ? EPOLL_CTL_DEL : c->interest ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+  int rc = epoll_ctl(c->listener->nl->epfd, op, c->fd, &ev);
+  assert(rc == 0 || errno == ENOMEM || errno == ENOSPC);
+  if (rc == 0)
+    c->interest = want & 3;
+  else
+    lv_conn_close(c, lv_err_from_errno(errno), false); /* lingering: the timer ends it */
+}
+
 void lv__conn_poll(lv_conn *c) {
   bool rd = false, wr = false;
   switch (c->state) {
@@ -185,19 +219,15 @@ void lv__conn_poll(lv_conn *c) {
   case LV__LINGER: rd = !c->no_more; break;
   default: break;
   }
-  int want = c->broken ? 0 : (rd ? UV_READABLE : 0) | (wr ? UV_WRITABLE : 0);
-  if (want == c->interest) return;
-  c->interest = (uint8_t)(want & 3);
-  int rc = want ? uv_poll_start(&c->poll, want, on_poll) : uv_poll_stop(&c->poll);
-  assert(rc == 0);
+  watch(c, c->broken ? 0 : (rd ? LV__RD : 0u) | (wr ? LV__WR : 0u));
 }
 
 static void teardown(lv_conn *c);
 
-/* The socket reported an error; libuv has stopped watching it. */
+/* The socket reported an error. */
 static void on_broken(lv_conn *c) {
-  c->interest = 0;
   c->broken = 1;
+  watch(c, 0);
   switch (c->state) {
   case LV__PREFACE: lv_conn_close(c, -ECONNRESET, false); break;
   case LV__OPEN:
@@ -209,22 +239,23 @@ static void on_broken(lv_conn *c) {
   }
 }
 
-static void on_poll(uv_poll_t *poll, int status, int events) {
-  lv_conn *c = conn_check((lv_conn *)poll);
-  lv_loop_io(c->loop);
-  if (status < 0) {
+static void on_event(lv_conn *c, uint32_t events) {
+  conn_check(c);
+  if (events & EPOLLERR) {
     on_broken(c);
     return;
   }
-  bool retry = c->tls_want_write && (events & UV_WRITABLE);
-  if (events & UV_WRITABLE) {
+  if (events & EPOLLHUP) events |= EPOLLIN | EPOLLOUT; /* whichever it waits for tells */
+  events &= (c->interest & LV__RD ? EPOLLIN : 0u) | (c->interest & LV__WR ? EPOLLOUT : 0u);
+  bool retry = c->tls_want_write && (events & EPOLLOUT);
+  if (events & EPOLLOUT) {
     c->tls_want_write = 0;
     if (c->writable_wait) {
       c->writable_wait = 0;
       lv_conn_dirty(c);
     }
   }
-  if (!(events & UV_READABLE) && !retry) return;
+  if (!(events & EPOLLIN) && !retry) return;
   switch (c->state) {
   case LV__PREFACE: lv__preface(c); break;
   case LV__OPEN:
@@ -241,6 +272,17 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
     break;
   default: break;
   }
+}
+
+static void on_ready(uv_poll_t *poll, int status, int events) {
+  lv__netloop *nl = (lv__netloop *)((char *)poll - offsetof(lv__netloop, poll));
+  struct epoll_event ev[EVENTS_MAX];
+  assert(nl->magic == LV__NETLOOP_MAGIC && status == 0);
+  (void)events;
+  lv_loop_io(nl->loop);
+  /* No connection is freed in here but the one whose event it is, and none is opened. */
+  int n = epoll_wait(nl->epfd, ev, EVENTS_MAX, 0);
+  for (int i = 0; i < n; i++) on_event(ev[i].data.ptr, ev[i].events);
 }
 
 void lv_conn_pause(lv_conn *c, enum lv_pause why) {
@@ -363,15 +405,8 @@ static void end_protocol(lv_conn *c) {
   c->in = NULL;
 }
 
-static void on_closed(uv_handle_t *handle) {
-  lv_conn *c = conn_check((lv_conn *)handle);
-  assert(c->state == LV__GONE);
-  slab_put(c->listener->nl, c);
-}
-
 static void teardown(lv_conn *c) {
   assert(c->state == LV__LINGER && !c->dirty);
-  c->state = LV__GONE;
   lv_timer_cancel(&c->loop->wheel, &c->timer);
   lv__tls_free(c);
   if (c->peer) {
@@ -380,9 +415,9 @@ static void teardown(lv_conn *c) {
     free(c->peer);
     c->peer = NULL;
   }
-  uv_close((uv_handle_t *)&c->poll, on_closed);
-  close(c->fd);
+  close(c->fd); /* and out of the epoll set */
   c->fd = -1;
+  slab_put(c->listener->nl, c);
 }
 
 /* All is sent: say goodbye, then wait for the peer to read it. */
@@ -462,7 +497,7 @@ static void flush_one(lv_conn *c) {
   } else if (c->state == LV__CLOSE) {
     end_protocol(c);
     teardown(c);
-  } else if (c->state == LV__FLUSHING || c->writable_wait != !!(c->interest & UV_WRITABLE)) {
+  } else if (c->state == LV__FLUSHING || c->writable_wait != !!(c->interest & LV__WR)) {
     lv__conn_poll(c);
   }
 }

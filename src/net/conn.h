@@ -4,7 +4,7 @@
  * scratch and lends the bytes; what the protocol does not consume is kept in a private buffer,
  * bounded by in_max, until more arrives. What is to be sent is put into conn->outq; everything
  * queued during a turn leaves in one gathered write in the loop's FLUSH phase. An idle plain
- * connection owns this struct and nothing else: target <= 320 bytes.
+ * connection owns this struct of 160 bytes and nothing else.
  *
  * Back-pressure: lv_conn_pause stops reading (reasons are counted separately); a send queue above
  * out_max is the protocol's to judge (it sees conn->outq.bytes).
@@ -57,10 +57,9 @@ enum lv_pause {
   LV_PAUSE_REQUEST = 8,   /* an answer is due first (HTTP) */
 };
 
-/* Exactly 320 bytes, from slabs that are never returned while the loop's net lives: so a stale
- * pointer with its `gen` (lv_ack) can always be compared. */
+/* Exactly 160 bytes, from slabs that are never returned while the loop's net lives: so a stale
+ * pointer with its `gen` (lv_ack) can always be compared. No libuv handle: conn.c says why. */
 struct lv_conn {
-  uv_poll_t poll; /* first: the uv handle */
   uint32_t magic;
   uint32_t gen; /* changes with each connection that uses this memory; for lv_ack */
   lv_loop *loop;
@@ -84,7 +83,7 @@ struct lv_conn {
   /* private */
   uint8_t dirty : 1, above : 1, writable_wait : 1, tls_want_write : 1, reoffer : 1, eof : 1,
       broken : 1, no_more : 1;
-  uint8_t interest : 2, tls_more : 1, proxied : 1; /* interest: what the poll handle watches */
+  uint8_t interest : 2, tls_more : 1, proxied : 1; /* interest: what epoll watches */
   uint8_t out_mark; /* what the gauge of waiting bytes was told, in 1/8 steps of powers of two */
 };
 

@@ -24,6 +24,9 @@ enum {
   LV__PREFACE_MS = 10000,     /* PROXY header and TLS handshake, when the conf names no time */
 };
 
+/* What a connection waits for; kept in 2 bits. */
+enum { LV__RD = 1, LV__WR = 2 };
+
 enum lv__conn_state {
   LV__FREE,
   LV__PREFACE, /* PROXY header, TLS handshake: no protocol yet */
@@ -31,7 +34,6 @@ enum lv__conn_state {
   LV__FLUSHING, /* closing, the queue first */
   LV__CLOSE,    /* on_close is due */
   LV__LINGER,   /* on_close is done, FIN sent, waiting for the peer's */
-  LV__GONE,     /* waiting for libuv's close callback */
 };
 
 typedef struct lv__inbuf {
@@ -55,13 +57,15 @@ typedef struct lv__netloop {
   lv_loop *loop;
   struct lv_net *net;
   lv_hook hook;
+  uv_poll_t poll; /* watches epfd */
+  int epfd;       /* watches the connections */
   lv_conn *dirty, **dirty_tail;
   lv_conn *unused;
   lv__slab *slabs;
   struct lv_listener **listeners;
   uint32_t n_listeners;
   uint32_t live;            /* conns not yet back on `unused`, on this thread */
-  _Atomic uint32_t closing; /* listeners whose close callback is due */
+  _Atomic uint32_t closing; /* handles whose close callback is due */
   _Atomic uint32_t open;    /* live ones and those on their way by mail; for placing */
   int reserve_fd;           /* given up to accept-and-close when descriptors run out */
   bool draining, cut;
@@ -84,6 +88,8 @@ typedef struct lv_listener {
 /* ---- conn.c ---- */
 /* Per-loop state: makes and registers the hook. @thread loop, or before it runs */
 void lv__netloop_init(lv__netloop *nl, lv_loop *loop, struct lv_net *net);
+/* No connection is left: closes the watching. nl->closing tells when. @thread loop */
+void lv__netloop_close(lv__netloop *nl);
 /* Frees slabs. The loop is stopped. @thread main */
 void lv__netloop_done(lv__netloop *nl);
 /* Takes over fd (non-blocking), counted in nl->open already; NULL: it was closed. @thread loop */

@@ -318,6 +318,13 @@ static void drain_loop(lv_loop *loop, void *arg) {
   d->n = lv__netloop_drain(d->nl, d->cut);
 }
 
+/* @thread loop */
+static void close_loop(lv_loop *loop, void *arg) {
+  lv__netloop *nl = arg;
+  assert(nl->loop == loop);
+  lv__netloop_close(nl);
+}
+
 static uint32_t drain_all(lv_net *net, bool cut) {
   uint32_t n = 0;
   for (int i = 0; i < net->n_loops; i++) {
@@ -364,6 +371,9 @@ uint32_t lv_net_shutdown(lv_net *net, uint32_t drain_ms) {
     /* A connection on its way by mail when its loop was told finds the loop draining. */
     (void)wait_idle(net, -1);
   }
+  for (int i = 0; i < net->n_loops; i++)
+    lv_loop_call_wait(net->nls[i].loop, close_loop, &net->nls[i]);
+  (void)wait_idle(net, -1);
   return cut;
 }
 
