@@ -233,7 +233,7 @@ static void note_kind(lv_batch *b, const lv_rec_in *in, const lv_rec *rec) {
 
 int lv_pub_add(lv_pub *p, uint8_t log, const lv_rec_in *in, lv_mono read_at, lv_rec **ret_rec) {
   assert(p->magic == PUB_MAGIC && log < LV_DURABILITY_COUNT);
-  if (lv_pub_full(p)) return LV_E_BUSY;
+  if (in->kind == LV_REC_MSG && lv_pub_full(p)) return LV_E_BUSY;
   uint32_t size;
   int err = lv_rec_size(in, &size);
   if (err) return err;

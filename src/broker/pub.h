@@ -27,7 +27,8 @@ int lv_pub_new(lv_loop *loop, lv_broker *broker, uint64_t queue_bytes_max, lv_pu
  * acknowledgement any more. @thread main */
 void lv_pub_free(lv_pub *p);
 /* Encodes one message (or state record) for its channel's log into the open batch. read_at: when
- * its last byte was read. LV_E_TOO_BIG, or LV_E_BUSY while lv_pub_full. */
+ * its last byte was read. LV_E_TOO_BIG, or LV_E_BUSY for a message while lv_pub_full (state is few
+ * and small, and what waits for it could not be told: it is always taken). */
 int lv_pub_add(lv_pub *p, uint8_t log, const lv_rec_in *in, lv_mono read_at, lv_rec **ret_rec);
 /* Adds an acknowledgement behind everything added to that log so far. ack.index UINT32_MAX: without
  * a record of its own; it then says that all earlier ones are safe (or that this one's batch
