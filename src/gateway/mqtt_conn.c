@@ -34,6 +34,7 @@ typedef struct lv_mqtt_conn {
   int64_t rx_ns; /* when the last packet came */
   uint32_t rate_second, rate_count;
   uint32_t app_slot;
+  uint32_t packet_max; /* once OPEN */
   uint16_t keep_alive_s;
   uint8_t state, version;
   bool paused, draining, counted;
@@ -129,13 +130,14 @@ static void ready(void *conn, lv_sess *sess, bool present, int err) {
     return;
   }
   connack(mc, present);
+  mc->packet_max = mc->hs->auth->app->limits.packet_bytes;
   handshake_free(mc->hs);
   mc->hs = NULL;
   mc->state = OPEN;
   mc->rx_ns = c->loop->now.ns;
-  arm_keep_alive(mc);
+  if (!mc->draining) arm_keep_alive(mc);
   lv_sess_start(mc->sess);
-  lv_conn_resume(c, LV_PAUSE_HANDSHAKE);
+  if (!mc->draining) lv_conn_resume(c, LV_PAUSE_HANDSHAKE);
 }
 
 static void claimed(lv_claim *claim, lv_sess *sess, int err) {
@@ -148,6 +150,8 @@ static void claimed(lv_claim *claim, lv_sess *sess, int err) {
     return;
   }
   if (err) {
+    mc->hs = NULL;
+    handshake_free(hs);
     refuse(mc, err);
     return;
   }
@@ -319,7 +323,8 @@ static int dispatch(lv_mqtt_conn *mc, const lv_mqtt_head *h, lv_slice body) {
 
 static uint32_t packet_max(const lv_mqtt_conn *mc) {
   uint32_t max = lv_shard_conf(mc->gl->shard)->limits.packet_bytes;
-  return mc->state == NEW && max > UNAUTH_PACKET_MAX ? UNAUTH_PACKET_MAX : max;
+  if (mc->state == NEW) return max > UNAUTH_PACKET_MAX ? UNAUTH_PACKET_MAX : max;
+  return mc->packet_max < max ? mc->packet_max : max; /* the app's, as CONNACK said */
 }
 
 static uint32_t on_bytes(lv_conn *c, const uint8_t *p, uint32_t n) {
