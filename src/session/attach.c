@@ -28,6 +28,11 @@ static void timer_fired(lv_timer *t) {
   lv_sess *s = more->sess;
   if (s->conn) return;
   int64_t waited = waited_s(s);
+  bool full = lv_pub_full(s->shard->pub); /* then a little later, but not never */
+  if (more->will_due && waited >= will_delay(s) && full) {
+    lv_timer_arm(&s->shard->loop->wheel, t, s->shard->loop->now, LV_MS(100), timer_fired);
+    return;
+  }
   if (more->will_due && waited >= will_delay(s)) {
     more->will_due = false;
     lv__will_fire(s);
@@ -50,6 +55,10 @@ static void timer_arm(lv_sess *s) {
   if (left > 86400) left = 86400; /* looked at again once a day */
   lv_timer_arm(&s->shard->loop->wheel, &more->timer, s->shard->loop->now,
                LV_SEC(left > 0 ? left : 0), timer_fired);
+}
+
+void lv__offline_arm(lv_sess *s) {
+  if (!s->conn && !s->shard->quiet && (s->present || (s->more && s->more->will_due))) timer_arm(s);
 }
 
 void lv__recovered_start(lv_sess *s) {
@@ -97,14 +106,13 @@ static void bind_conn(lv_sess *s, const lv_attach *a) {
   lv__alias_free(s);
   if (c->version >= LV_MQTT_V5) lv__alias_set(s, (uint16_t)in_max, (uint16_t)out_max);
   lv__will_set(s, &c->will);
+  lv__in_attach(s);
 }
 
 static void follow_on(lv_sess *s) {
   lv_sess_more *more = lv__sess_more(s);
   lv_pos cursor = s->more->cursor;
-  lv__subs_attach(s);
-  for (lv_sub *sub = s->subs; sub; sub = sub->own_next)
-    if (!sub->shared_prefix) sub->from = cursor;
+  lv__subs_attach(s, &cursor);
   more->online_from = s->shard->seen;
   if (s->subs) lv__lag_enter(s, cursor, (lv_pos){{0}});
 }
@@ -152,50 +160,54 @@ static int by_lsn(const void *a, const void *b) {
   return x < y ? -1 : x > y;
 }
 
-static void fetch_log(lv_sess *s, uint8_t log);
-
 static void refetched(lv_fetch *f) {
   lv_sess *s = f->arg;
   lv_sess_more *more = s->more;
-  if (s->conn && more->fetch_epoch == s->conn_epoch) lv__out_resend(s, f);
+  bool mine = s->conn && more->fetch_epoch == s->conn_epoch;
+  int err = f->err;
+  if (mine && !err) lv__out_resend(s, f);
   lv_broker_fetch_free(f);
   free(more->fetch_lsns);
   more->fetch_lsns = NULL;
   more->fetching = false;
-  if (s->conn && more->fetch_epoch == s->conn_epoch) {
-    if (f->log + 1 < LV_DURABILITY_COUNT) {
-      fetch_log(s, (uint8_t)(f->log + 1));
-    } else {
-      lv__out_pump(s);
-    }
-  }
+  if (mine && err) s->shard->link->close(s->conn, err); /* they stay due */
+  if (mine && !err) lv__resend(s);
   lv__sess_settle(s);
 }
 
-/* Fetches the messages in flight that lie in one log, then those of the next. */
-static void fetch_log(lv_sess *s, uint8_t log) {
-  uint32_t n = 0;
-  for (uint32_t i = 0; s->win && i < s->win->count; i++) {
+/* The addresses of the messages that come next: of the first `room` that are to be sent again those
+ * in the log of the first. */
+static uint32_t resend_pick(const lv_sess *s, uint32_t room, uint64_t *lsns, uint8_t *ret_log) {
+  uint32_t n = 0, seen = 0;
+  for (uint32_t i = 0; i < s->win->count && seen < room; i++) {
     const lv_out *o = &s->win->e[(s->win->head + i) & s->win->mask];
-    n += o->state == LV_OUT_RESEND && o->log == log;
+    if (o->state != LV_OUT_RESEND) continue;
+    if (seen++ == 0) *ret_log = o->log;
+    if (o->log == *ret_log) lsns[n++] = o->lsn;
   }
+  qsort(lsns, n, sizeof(uint64_t), by_lsn);
+  return n;
+}
+
+/* What was in flight is sent again before anything new, never more than the client's Receive
+ * Maximum at a time (§4.9), which may be smaller than it was. */
+void lv__resend(lv_sess *s) {
+  uint32_t n = 0;
+  if (!s->conn || (s->more && s->more->fetching)) return;
+  for (uint32_t i = 0; s->win && i < s->win->count; i++)
+    n += s->win->e[(s->win->head + i) & s->win->mask].state == LV_OUT_RESEND;
+  s->resending = n > 0;
   if (n == 0) {
-    if (log + 1 < LV_DURABILITY_COUNT) {
-      fetch_log(s, (uint8_t)(log + 1));
-    } else {
-      lv__out_pump(s);
-    }
+    lv__out_pump(s);
     return;
   }
+  uint32_t room = lv__out_resend_room(s, n);
+  if (room == 0) return; /* an acknowledgement brings us back */
+  uint8_t log = 0;
   lv_sess_more *more = lv__sess_more(s); /* only now: most sessions have nothing to send again */
   more->fetch_lsns = malloc(n * sizeof(uint64_t));
   if (!more->fetch_lsns) abort();
-  n = 0;
-  for (uint32_t i = 0; i < s->win->count; i++) {
-    const lv_out *o = &s->win->e[(s->win->head + i) & s->win->mask];
-    if (o->state == LV_OUT_RESEND && o->log == log) more->fetch_lsns[n++] = o->lsn;
-  }
-  qsort(more->fetch_lsns, n, sizeof(uint64_t), by_lsn);
+  n = resend_pick(s, room, more->fetch_lsns, &log);
   more->fetch = (lv_fetch){.loop = s->shard->loop,
                            .log = log,
                            .lsns = more->fetch_lsns,
@@ -206,6 +218,8 @@ static void fetch_log(lv_sess *s, uint8_t log) {
   more->fetch_epoch = s->conn_epoch;
   if (s->shard->broker->ops->fetch(s->shard->broker, &more->fetch)) {
     more->fetching = false;
+    free(more->fetch_lsns);
+    more->fetch_lsns = NULL;
     s->shard->link->close(s->conn, LV_E_IO);
   }
 }
@@ -213,7 +227,7 @@ static void fetch_log(lv_sess *s, uint8_t log) {
 void lv_sess_start(lv_sess *s) {
   s->started = 1;
   lv__out_rerel(s);
-  fetch_log(s, 0);
+  lv__resend(s);
   if (s->lag) lv__lag_pump(s);
 }
 
@@ -234,7 +248,7 @@ static bool will_waits(lv_sess *s, int err) {
   if (s->clean_exit) lv__will_set(s, NULL);
   if (!s->more->will) return false;
   if (err == LV_E_SHUTDOWN || s->shard->quiet) return true; /* after the restart */
-  if (will_delay(s) > 0) return true;
+  if (will_delay(s) > 0 || lv_pub_full(s->shard->pub)) return true;
   lv__will_fire(s);
   return false;
 }
@@ -257,10 +271,11 @@ void lv_sess_detach(lv_sess *s, int err) {
   }
   s->conn = NULL;
   s->outq = NULL;
-  s->started = 0;
+  s->started = s->resending = 0;
   s->more->cursor = pos;
   if (s->expiry_s == 0) s->persistent = 0;
   more->ready = NULL;
+  lv__in_detach(s);
   lv__subs_detach(s);
   lv__lag_stop(s);
   lv__out_detach(s);
@@ -270,7 +285,7 @@ void lv_sess_detach(lv_sess *s, int err) {
   if (s->persistent || more->will_due) {
     if (!shard->quiet) {
       lv__store_meta(s, LV_ACK_NONE);
-      timer_arm(s);
+      if (err != LV_E_SHUTDOWN) timer_arm(s); /* else the next process does */
     }
   } else {
     lv__sess_end(s);

@@ -60,6 +60,7 @@ static void insert_locked(lv_realm *r, lv_sess *s) {
   s->hash_next = *slot;
   *slot = s;
   r->n_clients++;
+  r->apps[s->app_id].n_sessions++;
 }
 
 static void remove_locked(lv_realm *r, lv_sess *s) {
@@ -68,6 +69,7 @@ static void remove_locked(lv_realm *r, lv_sess *s) {
   if (!*p) return;
   *p = s->hash_next;
   r->n_clients--;
+  r->apps[s->app_id].n_sessions--;
 }
 
 /* Makes a session and enters it (the caller holds the lock, or is alone). shard may be NULL. */
@@ -121,8 +123,8 @@ static void sess_clear(lv_sess *s) {
   if (s->more) {
     free(s->more->will);
     s->more->will = NULL;
-    s->more->cursor = (lv_pos){{0}};
-    s->more->owed_upto = (lv_pos){{0}};
+    s->more->cursor = s->more->owed_upto = s->more->online_from = (lv_pos){{0}};
+    s->more->will_due = false;
   }
   s->expiry_s = 0;
   s->present = s->persistent = s->sub_ids = 0;
@@ -183,7 +185,10 @@ void lv__sess_settle(lv_sess *s) {
     sess_free(s);
     return;
   }
-  if (!c) return;
+  if (!c) {
+    lv__offline_arm(s); /* whoever wanted it went away */
+    return;
+  }
   c->mail.run = grant_mail;
   c->granted = s;
   lv_loop_post(c->shard->loop, &c->mail);
@@ -261,7 +266,7 @@ static void queue_locked(lv_sess *s, lv_claim *c) {
 static void claim_new(lv_shard *shard, const lv_auth *auth, lv_slice id, lv_claim *c) {
   lv_realm *r = shard->realm;
   uint32_t max = auth->app->limits.sessions;
-  if (max && r->n_clients >= max) {
+  if (max && r->apps[auth->app_id].n_sessions >= max) {
     pthread_mutex_unlock(&r->lock);
     c->done(c, NULL, LV_E_QUOTA);
     return;
@@ -291,7 +296,7 @@ void lv_sess_claim(lv_shard *shard, lv_auth *auth, lv_slice id, lv_claim *c) {
 }
 
 void lv_sess_release(lv_sess *s) {
-  if (!s->present) s->ended = 1;
+  if (!s->present && !(s->more && s->more->will_due)) s->ended = 1;
   s->releasing = 1;
   lv__sess_settle(s);
 }

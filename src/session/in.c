@@ -1,21 +1,21 @@
 /* in.c: what a client publishes: from a decoded PUBLISH to a record in this turn's batch, and back
  * from the broker's word to PUBACK, PUBREC, PUBCOMP.
  *
- * Acknowledgements leave in the order of the publishes (MQTT 5.0 §4.6). Within one log the broker
- * keeps that order. A client that publishes to `memory` channels while `disk` ones are still
- * pending has the former's acks ride behind the latter's batch; if such a `memory` write fails, or
- * is not done by then, the connection is closed, so that the client sends again what was not
- * acknowledged. */
+ * Answers leave in the order of the publishes (MQTT 5.0 §4.6), though a client's messages may go to
+ * both logs, which complete each at its own pace, and some are refused at once. So each publish
+ * takes a place in a ring; what the broker says is noted there, and answers leave from its head.
+ *
+ *   ring   head [ 7 done | 8 due | 9 done | 10 due ]     7 leaves now, 9 with 8
+ *
+ * An entry is 4 bytes; the ring stays as large as it was needed until the connection ends.
+ * In 3.1.1, which has no negative answer, a failure closes the connection and keeps its place:
+ * nothing behind it is answered. A session changes hands only when the broker has said its last
+ * word, so no answer meets a later connection. */
 #include "core/hash.h"
 #include "core/log.h"
 #include "session/session_int.h"
 #include <assert.h>
 #include <stdlib.h>
-
-/* What an ack carries in `gen`: the connection's epoch and a reason that was decided at once. */
-static uint32_t ack_gen(const lv_sess *s, uint8_t reason) {
-  return (uint32_t)s->conn_epoch | (uint32_t)reason << 8;
-}
 
 void lv__put_ack(lv_sess *s, uint8_t type, uint16_t pid, uint8_t reason) {
   if (!s->conn) return;
@@ -33,39 +33,91 @@ void lv__put_ack(lv_sess *s, uint8_t type, uint16_t pid, uint8_t reason) {
   s->shard->link->dirty(s->conn);
 }
 
+/* ---- answers in order ---- */
+
+static void answers_grow(lv_sess *s) {
+  lv_answers *old = s->answers;
+  uint32_t cap = old ? (old->mask + 1) * 2 : 4;
+  lv_answers *a = malloc(sizeof *a + cap * sizeof a->e[0]);
+  if (!a) abort();
+  *a = (lv_answers){.mask = cap - 1};
+  for (; old && a->count < old->count; a->count++)
+    a->e[a->count] = old->e[(old->head + a->count) & old->mask];
+  free(old);
+  s->answers = a;
+}
+
+/* Takes the next place; returns its number. */
+static uint32_t answers_push(lv_sess *s, uint16_t pid, uint8_t qos, uint8_t reason) {
+  if (!s->answers || s->answers->count > s->answers->mask) answers_grow(s);
+  lv_answers *a = s->answers;
+  uint32_t i = (a->head + a->count) & a->mask;
+  a->e[i].pid = pid;
+  a->e[i].qos = qos;
+  a->e[i].reason = reason;
+  if (qos == 1) s->in_unacked++;
+  return s->answer_seq + a->count++;
+}
+
+static void answers_flush(lv_sess *s) {
+  lv_answers *a = s->answers;
+  while (a->count && a->e[a->head].reason != LV_ANSWER_DUE) {
+    uint32_t i = a->head;
+    a->head = (a->head + 1) & a->mask;
+    a->count--;
+    s->answer_seq++;
+    if (a->e[i].qos == 1) s->in_unacked--;
+    lv__put_ack(s, a->e[i].qos == 1 ? LV_MQTT_PUBACK : LV_MQTT_PUBREC, a->e[i].pid, a->e[i].reason);
+  }
+}
+
+void lv__in_attach(lv_sess *s) {
+  for (uint32_t i = 0; s->in2 && i < s->in2->n; i++) s->in2->e[i].old = true;
+  if (s->in2) s->in2->n_old = s->in2->n;
+}
+
+void lv__in_detach(lv_sess *s) {
+  if (s->answers) s->answer_seq += s->answers->count;
+  free(s->answers);
+  s->answers = NULL;
+  s->in_unacked = 0;
+}
+
 /* ---- inbound QoS 2 packet ids ---- */
 
-static uint8_t *in2_find(lv_sess *s, uint16_t pid) {
+static lv_in2_id *in2_find(lv_sess *s, uint16_t pid) {
   for (uint32_t i = 0; s->in2 && i < s->in2->n; i++)
-    if (s->in2->e[i].pid == pid) return &s->in2->e[i].state;
+    if (s->in2->e[i].pid == pid) return &s->in2->e[i];
   return NULL;
 }
 
-void lv__in2_add(lv_sess *s, uint16_t pid, uint8_t state) {
+void lv__in2_add(lv_sess *s, uint16_t pid, uint8_t state, uint8_t log) {
   if (in2_find(s, pid)) return;
   uint32_t n = s->in2 ? s->in2->n : 0, cap = s->in2 ? s->in2->cap : 0;
   if (n == cap) {
     cap = cap ? cap * 2 : 4;
+    bool first = !s->in2;
     s->in2 = realloc(s->in2, sizeof(lv_in2) + cap * sizeof(s->in2->e[0]));
     if (!s->in2) abort();
+    if (first) *s->in2 = (lv_in2){0};
     s->in2->cap = cap;
-    s->in2->n = n;
   }
-  s->in2->e[n].pid = pid;
-  s->in2->e[n].state = state;
-  s->in2->n++;
+  s->in2->e[s->in2->n++] = (lv_in2_id){.pid = pid, .state = state, .log = log};
 }
 
 static void in2_remove(lv_sess *s, uint16_t pid) {
-  for (uint32_t i = 0; s->in2 && i < s->in2->n; i++) {
-    if (s->in2->e[i].pid != pid) continue;
-    s->in2->e[i] = s->in2->e[--s->in2->n];
-    if (s->in2->n == 0) {
-      free(s->in2);
-      s->in2 = NULL;
-    }
-    return;
-  }
+  lv_in2_id *x = in2_find(s, pid);
+  if (!x) return;
+  if (x->old) s->in2->n_old--;
+  *x = s->in2->e[--s->in2->n];
+  if (s->in2->n > 0) return;
+  free(s->in2);
+  s->in2 = NULL;
+}
+
+/* What counts against the Receive Maximum that we granted: unanswered QoS 1, unfinished QoS 2. */
+static uint32_t in_window(const lv_sess *s) {
+  return s->in_unacked + (s->in2 ? s->in2->n - s->in2->n_old : 0);
 }
 
 /* ---- topic → channel ---- */
@@ -135,17 +187,11 @@ static enum lv_counter reject_counter(int err) {
 
 /* The publish's answer comes behind those that are still due. */
 static void answer(lv_sess *s, uint8_t qos, uint16_t pid, uint8_t reason) {
-  uint8_t log = s->pub_acks[LV_DURABILITY_DISK] ? LV_DURABILITY_DISK : LV_DURABILITY_MEMORY;
-  if (!s->pub_acks[log]) {
+  if (s->answers && s->answers->count) {
+    (void)answers_push(s, pid, qos, reason);
+  } else {
     lv__put_ack(s, qos == 1 ? LV_MQTT_PUBACK : LV_MQTT_PUBREC, pid, reason);
-    return;
   }
-  s->acks++;
-  s->pub_acks[log]++;
-  s->in_unacked = (uint16_t)(s->in_unacked + (qos == 1));
-  uint8_t kind = (uint8_t)(LV_ACK_PUB | (log == LV_DURABILITY_DISK ? LV_ACK_ON_DISK : 0));
-  lv_pub_ack(s->shard->pub, log,
-             (lv_ack){s, ack_gen(s, reason ? reason : 1), pid, qos, kind, UINT32_MAX});
 }
 
 static int reject(lv_sess *s, const lv_mqtt_publish *p, int err) {
@@ -197,20 +243,9 @@ static int publish_again(lv_sess *s, const lv_mqtt_publish *p, uint8_t state) {
 }
 
 static void publish_ack_due(lv_sess *s, const lv_mqtt_publish *p, uint8_t log) {
-  lv_ack ack = {s, ack_gen(s, 0), p->packet_id, p->qos, LV_ACK_PUB, UINT32_MAX};
-  if (log == LV_DURABILITY_MEMORY && s->pub_acks[LV_DURABILITY_DISK]) {
-    lv_ack part = ack;
-    part.flags = LV_ACK_PART;
-    s->acks++;
-    s->pub_acks[log]++;
-    lv_pub_ack(s->shard->pub, log, part);
-    log = LV_DURABILITY_DISK;
-  }
+  uint32_t seq = answers_push(s, p->packet_id, p->qos, LV_ANSWER_DUE);
   s->acks++;
-  s->pub_acks[log]++;
-  s->in_unacked = (uint16_t)(s->in_unacked + (p->qos == 1));
-  if (log == LV_DURABILITY_DISK) ack.flags |= LV_ACK_ON_DISK;
-  lv_pub_ack(s->shard->pub, log, ack);
+  lv_pub_ack(s->shard->pub, log, (lv_ack){s, seq, p->packet_id, p->qos, LV_ACK_PUB, UINT32_MAX});
 }
 
 int lv_sess_publish(lv_sess *s, lv_mqtt_publish *p, lv_mono read_at) {
@@ -220,11 +255,9 @@ int lv_sess_publish(lv_sess *s, lv_mqtt_publish *p, lv_mono read_at) {
   lv_count(lv__metrics(shard), LV_C_GW_OFFERED, 1);
   int err = p->has_alias ? lv__alias_in(s, p) : 0;
   if (err) return reject(s, p, err);
-  uint8_t *seen = p->qos == 2 ? in2_find(s, p->packet_id) : NULL;
-  if (seen) return publish_again(s, p, *seen);
-  uint32_t in2 = s->in2 ? s->in2->n : 0; /* until PUBCOMP (§4.9) */
-  if (p->qos && s->in_unacked + in2 >= shard->conf->limits.inflight)
-    return reject(s, p, LV_E_RECEIVE_MAX);
+  lv_in2_id *seen = p->qos == 2 ? in2_find(s, p->packet_id) : NULL;
+  if (seen) return publish_again(s, p, seen->state);
+  if (p->qos && in_window(s) >= shard->conf->limits.inflight) return reject(s, p, LV_E_RECEIVE_MAX);
   if (p->utf8 && !lv_utf8_valid(p->payload, false)) return reject(s, p, LV_E_PAYLOAD);
   uint8_t *scratch = NULL;
   if (p->forward_len != p->raw_props.n && !(scratch = malloc(p->forward_len + 1))) abort();
@@ -237,7 +270,7 @@ int lv_sess_publish(lv_sess *s, lv_mqtt_publish *p, lv_mono read_at) {
   if (p->qos == 2) {
     in.packet_id = p->packet_id;
     in.has_session = s->persistent;
-    in.session = s->more->sid;
+    in.session = s->persistent ? s->more->sid : 0;
   }
   bool ok = lv__publish_rec(shard, s->auth, &in, p->topic, read_at, &log, &err);
   free(scratch);
@@ -245,73 +278,56 @@ int lv_sess_publish(lv_sess *s, lv_mqtt_publish *p, lv_mono read_at) {
     if (err != 1) return reject(s, p, err);
     lv_count(lv__metrics(shard), LV_C_GW_REJ_SYS, 1); /* acked and dropped (design: $SYS) */
     if (p->qos) answer(s, p->qos, p->packet_id, 0);
-    if (p->qos == 2) lv__in2_add(s, p->packet_id, LV_IN_STORED);
+    if (p->qos == 2) lv__in2_add(s, p->packet_id, LV_IN_STORED, s->durability);
     return 0;
   }
-  if (p->qos == 2) lv__in2_add(s, p->packet_id, LV_IN_STORING);
+  if (p->qos == 2) lv__in2_add(s, p->packet_id, LV_IN_STORING, log);
   if (p->qos) publish_ack_due(s, p, log);
   return 0;
 }
 
 /* PUBREL: the packet id is free once that is as safe as the session. */
 int lv__in_release(lv_sess *s, uint16_t pid) {
-  uint8_t *state = in2_find(s, pid);
-  if (!state) {
+  lv_in2_id *x = in2_find(s, pid);
+  if (!x) {
     lv__put_ack(s, LV_MQTT_PUBCOMP, pid, s->version >= LV_MQTT_V5 ? 0x92 : 0);
     return 0;
   }
-  if (*state == LV_IN_STORING) return LV_E_PROTOCOL; /* PUBREL before PUBREC (§4.3.3) */
-  if (*state == LV_IN_RELEASING) return 0;
+  if (x->state == LV_IN_STORING) return LV_E_PROTOCOL; /* PUBREL before PUBREC (§4.3.3) */
+  if (x->state == LV_IN_RELEASING) return 0;
   if (!s->persistent) {
     in2_remove(s, pid);
     lv__put_ack(s, LV_MQTT_PUBCOMP, pid, 0);
     return 0;
   }
-  *state = LV_IN_RELEASING;
-  lv__store_release(s, pid);
+  x->state = LV_IN_RELEASING;
+  lv__store_release(s, pid, x->log);
   return 0;
 }
 
 /* ---- the broker's word ---- */
 
-static void pub_failed(lv_sess *s, const lv_ack *ack, int err) {
-  if (ack->qos == 2) in2_remove(s, ack->packet_id);
-  if (!s->conn || (uint8_t)ack->gen != s->conn_epoch) return;
-  if (s->version < LV_MQTT_V5) {
-    s->shard->link->close(s->conn, err);
+static void acked_pub(lv_sess *s, const lv_ack *ack, int err) {
+  lv_in2_id *x = ack->qos == 2 ? in2_find(s, ack->packet_id) : NULL;
+  if (x && err) in2_remove(s, ack->packet_id);
+  if (x && !err && x->state == LV_IN_STORING) x->state = LV_IN_STORED;
+  uint32_t i = ack->gen - s->answer_seq;
+  if (!s->conn || !s->answers || i >= s->answers->count) return; /* its connection has ended */
+  if (err && s->version < LV_MQTT_V5) {
+    s->shard->link->close(s->conn, err); /* and its place stays: see the top of the file */
     return;
   }
-  lv__put_ack(s, ack->qos == 1 ? LV_MQTT_PUBACK : LV_MQTT_PUBREC, ack->packet_id, lv_err_mqtt(err));
-}
-
-static void acked_pub(lv_sess *s, const lv_ack *ack, int err, uint8_t log) {
-  s->pub_acks[log]--;
-  s->in_unacked = (uint16_t)(s->in_unacked - (ack->qos == 1));
-  uint8_t reason = (uint8_t)(ack->gen >> 8);
-  if (err && !reason) {
-    pub_failed(s, ack, err);
-    return;
-  }
-  if (log == LV_DURABILITY_DISK && s->pub_acks[LV_DURABILITY_MEMORY] && !reason && s->conn) {
-    s->shard->link->close(s->conn, LV_E_IO); /* see the top of the file */
-    return;
-  }
-  if (ack->qos == 2 && !reason) {
-    uint8_t *state = in2_find(s, ack->packet_id);
-    if (state && *state == LV_IN_STORING) *state = LV_IN_STORED;
-    if (s->conn) lv__put_ack(s, LV_MQTT_PUBREC, ack->packet_id, 0);
-    return;
-  }
-  if (!s->conn || (uint8_t)ack->gen != s->conn_epoch) return;
-  if (reason == 1) reason = 0;
-  lv__put_ack(s, ack->qos == 1 ? LV_MQTT_PUBACK : LV_MQTT_PUBREC, ack->packet_id, reason);
+  lv_answers *a = s->answers;
+  a->e[(a->head + i) & a->mask].reason = err ? lv_err_mqtt(err) : 0;
+  answers_flush(s);
 }
 
 static void acked_release(lv_sess *s, const lv_ack *ack, int err) {
-  uint8_t *state = in2_find(s, ack->packet_id);
-  if (!state) return;
-  if (err) {
-    *state = LV_IN_STORED; /* the client asks again */
+  lv_in2_id *x = in2_find(s, ack->packet_id);
+  if (!x || x->state != LV_IN_RELEASING) return;
+  if (err || ack->gen) {
+    x->state = LV_IN_STORED;
+    if (s->conn) s->shard->link->close(s->conn, err ? err : LV_E_IO); /* it will ask again */
     return;
   }
   in2_remove(s, ack->packet_id);
@@ -325,15 +341,10 @@ void lv__pub_acked(void *arg, const lv_ack *ack, int err, const lv_rec *rec) {
   if (!s) return;
   assert(s->magic == LV_SESS_MAGIC && s->acks > 0);
   switch (ack->flags) {
-  case LV_ACK_PUB | LV_ACK_ON_DISK: acked_pub(s, ack, err, LV_DURABILITY_DISK); break;
-  case LV_ACK_PUB: acked_pub(s, ack, err, LV_DURABILITY_MEMORY); break;
-  case LV_ACK_PART:
-    s->pub_acks[LV_DURABILITY_MEMORY]--;
-    if (err && s->conn) s->shard->link->close(s->conn, err);
-    break;
+  case LV_ACK_PUB: acked_pub(s, ack, err); break;
   case LV_ACK_REL: acked_release(s, ack, err); break;
   case LV_ACK_CONNECT: lv__connect_stored(s, ack, err); break;
-  case LV_ACK_SUB: lv__sub_stored(s, err); break;
+  case LV_ACK_SUB: lv__sub_stored(s, !err && ack->gen ? LV_E_IO : err); break;
   case LV_ACK_SAVE: lv__out_stored(s, ack->gen, err); break;
   default: assert(!"ack kind");
   }

@@ -29,8 +29,9 @@ static void choose_channels(lv_sess *s) {
   lv_lag *lag = s->lag;
   lag->n_chans = 0;
   lag->all = s->n_subs > CHANS_MAX;
-  if (!lag->all) {
-    lag->chans = realloc(lag->chans, (s->n_subs + 1) * sizeof(lv_chan *));
+  if (!lag->all && s->n_subs > lag->cap_chans) {
+    lag->cap_chans = s->n_subs + 8;
+    lag->chans = realloc(lag->chans, lag->cap_chans * sizeof(lv_chan *));
     if (!lag->chans) abort();
   }
   for (lv_sub *sub = s->subs; sub && !lag->all; sub = sub->own_next) {
@@ -76,7 +77,7 @@ static bool take(lv_sess *s, const lv_rec *rec, uint8_t log) {
   lv_sess_more *more = lv__sess_more(s);
   bool counted = rec->lsn < more->owed_upto.lsn[log];
   if (qos == 0 && (counted || rec->lsn < more->online_from.lsn[log])) return true;
-  if (!lv__out_room(s, qos)) return false;
+  if (s->pend || !lv__out_room(s, qos)) return false; /* rec does not outlive the call */
   if (!counted) {
     lv_count(lv__metrics(s->shard), LV_C_HUB_OWED, 1);
     lv_gauge(lv__metrics(s->shard), LV_G_PENDING, 1);
@@ -162,7 +163,9 @@ static bool behind(const lv_sess *s, uint8_t log) {
 
 void lv__lag_pump(lv_sess *s) {
   lv_lag *lag = s->lag;
-  if (!s->conn || !s->started || lag->reading || s->pend || (s->more && s->more->fetching)) return;
+  if (!s->conn || !s->started || lag->reading || s->pend || s->resending ||
+      (s->more && s->more->fetching))
+    return;
   uint8_t log = LV_DURABILITY_COUNT;
   for (uint8_t i = 0; i < LV_DURABILITY_COUNT; i++)
     if (behind(s, i)) log = i;

@@ -132,7 +132,7 @@ uint32_t lv__out_slots(const lv_sess *s) {
 }
 
 bool lv__out_room(const lv_sess *s, uint8_t qos) {
-  if (!s->started || (s->more && s->more->fetching)) return false;
+  if (!s->started || (s->more && s->more->fetching) || (qos && s->resending)) return false;
   if (s->outq->bytes >= s->shard->conf->limits.queue_bytes) return false;
   return qos == 0 || lv__out_slots(s) > 0;
 }
@@ -157,7 +157,7 @@ static bool put_publish(lv_sess *s, lv_mqtt_publish_out *o, const lv_delivery *d
   if (lv_mqtt_publish_size(o, false, &size, &remaining)) return false;
   if (s->max_packet && size > s->max_packet) return false;
   lv_block *block = d->batch ? d->batch->block : d->block;
-  if (size <= 2048 || !block) {
+  if (size <= 2048 || o->payload.n <= 1024 || !block) {
     if (size <= 16384) {
       uint8_t *p = lv_outq_put(s->outq, size, msgs, stamp);
       (void)lv_mqtt_publish_encode(o, false, remaining, p);
@@ -213,10 +213,13 @@ static int encode(lv_sess *s, const lv_delivery *d, uint16_t pid, bool dup) {
   lv_mono stamp = {(d->flags & (LV_DELIVER_REPLAY | LV_DELIVER_STORED)) ? 0 : d->read_at.ns};
   stamp.ns = (stamp.ns & ~(int64_t)LV_STAMP_ACKED) | (d->qos || (d->flags & LV_DELIVER_STORED));
   uint32_t msgs = stamp.ns == LV_STAMP_ACKED ? 0 : 1;
-  if (!put_publish(s, &o, d, stamp, msgs)) {
-    if (o.alias) lv__alias_undo(s, o.alias, o.alias_only);
-    return LV_E_TOO_BIG;
+  bool put = put_publish(s, &o, d, stamp, msgs);
+  if (!put && o.alias && !o.alias_only) { /* it may fit without teaching the alias */
+    lv__alias_undo(s, o.alias, false);
+    o.alias = 0;
+    put = put_publish(s, &o, d, stamp, msgs);
   }
+  if (!put) return LV_E_TOO_BIG;
   if (d->qos == 0 && !(d->flags & LV_DELIVER_STORED)) {
     s->q0_queued++;
     if (d->member) s->pending++; /* from here on it is this connection's */
@@ -414,7 +417,17 @@ void lv__out_pump(lv_sess *s) {
     lv_batch_unref(d.batch);
     lv_block_unref(d.block);
   }
+  if (s->conn && s->pend && s->outq->bytes) s->shard->link->want_drain(s->conn);
   if (s->conn && !s->pend && s->lag) lv__lag_pump(s);
+}
+
+/* A place in the window is free again. */
+static void freed(lv_sess *s) {
+  if (s->resending) {
+    lv__resend(s);
+  } else if (s->pend || s->lag) {
+    lv__out_pump(s);
+  }
 }
 
 bool lv_sess_idle(const lv_sess *s) {
@@ -425,9 +438,12 @@ void lv_sess_drain(lv_sess *s) {
   lv__out_pump(s);
 }
 
-/* The first thing not yet handled, in each log. */
+/* The first thing not yet handled, in each log. Where a session went live its cursor may be ahead
+ * of the feed of a loop that it came to. */
 lv_pos lv__sess_position(const lv_sess *s) {
-  lv_pos pos = s->lag || !s->conn ? s->more->cursor : s->shard->seen;
+  lv_pos pos = s->more ? s->more->cursor : (lv_pos){{0}};
+  for (int i = 0; i < LV_DURABILITY_COUNT && s->conn && !s->lag; i++)
+    if (s->shard->seen.lsn[i] > pos.lsn[i]) pos.lsn[i] = s->shard->seen.lsn[i];
   for (uint32_t i = 0; s->pend && i < s->pend->count; i++) {
     const lv_delivery *d = &pend_at(s->pend, i)->d;
     if (d->qos == 0 || d->member || (d->flags & LV_DELIVER_STORED)) continue;
@@ -452,6 +468,7 @@ static int ack_rec(lv_sess *s, lv_out *o, const lv_mqtt_ack *a) {
   if (a->reason >= 0x80) {
     win_done(s, o);
     if (s->persistent) lv__save(s, 1);
+    freed(s);
     return 0;
   }
   if (!s->persistent) {
@@ -482,7 +499,7 @@ int lv_sess_ack(lv_sess *s, uint8_t type, const lv_mqtt_ack *a) {
   }
   win_done(s, o);
   if (s->persistent) lv__save(s, 1);
-  if (s->pend || s->lag) lv__out_pump(s);
+  freed(s);
   return 0;
 }
 
@@ -514,6 +531,7 @@ void lv__out_stored(lv_sess *s, uint32_t seq, int err) {
       }
     }
   }
+  if (s->conn) freed(s); /* some of them may have expired */
 }
 
 /* A QoS 2 message whose packet id is stored now. */
@@ -546,7 +564,13 @@ void lv__out_rerel(lv_sess *s) {
   }
 }
 
-static const lv_rec *fetched_rec(const lv_fetch *f, uint64_t lsn) {
+uint32_t lv__out_resend_room(const lv_sess *s, uint32_t n_resend) {
+  uint32_t out = s->win->live - n_resend, max = window_max(s);
+  return out < max ? max - out : 0;
+}
+
+/* Where lsn stands in what was fetched; f->n: it was not asked for. */
+static uint32_t fetched_at(const lv_fetch *f, uint64_t lsn) {
   uint32_t lo = 0, hi = f->n;
   while (lo < hi) {
     uint32_t mid = (lo + hi) / 2;
@@ -556,7 +580,7 @@ static const lv_rec *fetched_rec(const lv_fetch *f, uint64_t lsn) {
       hi = mid;
     }
   }
-  return lo < f->n && f->lsns[lo] == lsn && !f->err ? f->recs[lo] : NULL;
+  return lo < f->n && f->lsns[lo] == lsn ? lo : f->n;
 }
 
 void lv__out_resend(lv_sess *s, const lv_fetch *f) {
@@ -565,7 +589,9 @@ void lv__out_resend(lv_sess *s, const lv_fetch *f) {
   for (; n > 0; n--, pid = pid_next(pid)) {
     lv_out *o = win_find(s, pid);
     if (!o || o->state != LV_OUT_RESEND || o->log != f->log) continue;
-    const lv_rec *rec = fetched_rec(f, o->lsn);
+    uint32_t at = fetched_at(f, o->lsn);
+    if (at == f->n) continue;
+    const lv_rec *rec = f->recs[at];
     lv_delivery d = {
         .rec = rec, .qos = o->qos, .log = o->log, .flags = o->flags | LV_DELIVER_REPLAY};
     int err = rec ? encode(s, &d, pid, true) : LV_E_GONE;
@@ -579,6 +605,7 @@ void lv__out_resend(lv_sess *s, const lv_fetch *f) {
          : err == LV_E_EXPIRED ? LV_C_DROP_HUB_EXPIRED
                                : LV_C_DROP_HUB_TOO_BIG);
     win_done(s, o);
+    if (s->persistent) lv__save(s, 1);
   }
 }
 

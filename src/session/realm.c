@@ -42,7 +42,7 @@ static uint32_t app_id_locked(lv_realm *r, lv_slice name) {
     if (lv_slice_eq(r->apps[i].name, name)) return i;
   r->apps = realloc(r->apps, (r->n_apps + 1) * sizeof *r->apps);
   if (!r->apps) abort();
-  r->apps[r->n_apps].name = lv_slice_of(lv_slice_dup(name), name.n);
+  r->apps[r->n_apps] = (lv_realm_app){.name = lv_slice_of(lv_slice_dup(name), name.n)};
   return r->n_apps++;
 }
 
@@ -66,7 +66,7 @@ void lv_realm_visible(void *realm, const lv_batch *batch) {
 /* ---- credentials ---- */
 
 lv_auth *lv_auth_get(lv_realm *r, lv_conf *conf, const lv_app *app, const lv_key *key) {
-  static uint64_t serial;
+  static uint64_t serial; /* under the lock */
   pthread_mutex_lock(&r->lock);
   lv_auth *a = r->auths;
   while (a && !(a->conf == conf && a->app == app && a->key == key)) a = a->next;
@@ -193,6 +193,7 @@ static void reload_shard(lv_loop *loop, lv_mail *mail) {
     if (same_key(sess->auth, s->conf, &auth, s->realm)) {
       lv_auth_unref(sess->auth);
       sess->auth = auth;
+      lv__subs_recheck(sess);
     } else if (sess->conn) {
       s->link->close(sess->conn, LV_E_FORBIDDEN);
     }

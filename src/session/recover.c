@@ -131,8 +131,8 @@ static void read_meta(lv_realm *r, lv_slice key, lv_slice value, uint8_t log) {
   read_will(&c, s);
   read_subs(&c, s);
   more->will_due = s->more->will != NULL; /* a stored will means: not taken back by DISCONNECT */
-  s->stored = s->present = 1;
-  s->persistent = s->expiry_s > 0;
+  s->stored = 1;
+  s->present = s->persistent = s->expiry_s > 0; /* else it is kept for its will only */
   if (!read_auth(r, s, app, key_id)) {
     /* The key is gone: the session ends as soon as a shard owns it. */
     s->expiry_s = 0;
@@ -143,6 +143,18 @@ static void read_meta(lv_realm *r, lv_slice key, lv_slice value, uint8_t log) {
 }
 
 /* ---- p: how far it is ---- */
+
+/* Packet ids are in sequence in the window, up to the next one: finished ones are filled in. */
+static void fill_gap(lv_sess *s, uint16_t last, uint16_t pid) {
+  if (last == 0) return;
+  for (;;) {
+    last = last == 65535 ? 1 : (uint16_t)(last + 1);
+    if (last == pid || s->win->count >= 65535) return;
+    lv_out *gap = lv__win_push(s, last);
+    gap->state = LV_OUT_DONE;
+    s->win->live--;
+  }
+}
 
 static void read_progress(lv_sess *s, lv_slice value) {
   lv_cut c = {value.p, value.n, false};
@@ -156,15 +168,8 @@ static void read_progress(lv_sess *s, lv_slice value) {
     uint16_t pid = (uint16_t)get(&c, 2);
     uint8_t f = (uint8_t)get(&c, 1);
     uint64_t lsn = get(&c, 8);
-    if (c.bad || pid == 0 || (f & 3) == 0) break;
-    /* Packet ids are in sequence in the window: finished ones in between are filled in. */
-    while (last && last != pid && s->win && s->win->count < 65535) {
-      last = last == 65535 ? 1 : (uint16_t)(last + 1);
-      if (last == pid) break;
-      lv_out *gap = lv__win_push(s, last);
-      gap->state = LV_OUT_DONE;
-      s->win->live--;
-    }
+    if (c.bad || pid == 0 || pid == last || (f & 3) == 0) break;
+    fill_gap(s, last, pid);
     lv_out *o = lv__win_push(s, pid);
     o->qos = f & 3;
     o->state = (f & 4) ? LV_OUT_REL : LV_OUT_RESEND;
@@ -174,6 +179,7 @@ static void read_progress(lv_sess *s, lv_slice value) {
     last = pid;
     if (o->state == LV_OUT_RESEND && !(o->flags & LV_DELIVER_STORED)) s->pending++;
   }
+  fill_gap(s, last, s->next_pid);
 }
 
 static uint64_t unhex(lv_slice s) {
@@ -207,9 +213,10 @@ int lv__store_replay(void *realm, lv_slice key, lv_slice value, const lv_rec *re
   }
   if (key.p[0] == 'i' && key.n == LV_REC_QOS2_KEY) {
     lv_recovered *x = slot_of(r, unhex(lv_slice_of(key.p + 1, 16)));
-    x->pids = realloc(x->pids, (x->n_pids + 1) * sizeof(uint16_t));
+    x->pids = realloc(x->pids, (x->n_pids + 1) * sizeof *x->pids);
     if (!x->pids) abort();
-    x->pids[x->n_pids++] = (uint16_t)unhex(lv_slice_of(key.p + 17, 4));
+    uint16_t pid = (uint16_t)unhex(lv_slice_of(key.p + 17, 4));
+    x->pids[x->n_pids++] = (lv_in2_id){.pid = pid, .log = log};
   }
   return 0;
 }
@@ -227,7 +234,8 @@ void lv__recovery_end(lv_realm *r) {
     lv_recovered *x = &t->slot[i];
     if (x->sess) {
       if (x->progress) read_progress(x->sess, lv_slice_of(x->progress, x->n_progress));
-      for (uint32_t k = 0; k < x->n_pids; k++) lv__in2_add(x->sess, x->pids[k], LV_IN_STORED);
+      for (uint32_t k = 0; k < x->n_pids; k++)
+        lv__in2_add(x->sess, x->pids[k].pid, LV_IN_STORED, x->pids[k].log);
       x->sess->more->save_next = r->recovered;
       r->recovered = x->sess;
     }

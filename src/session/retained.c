@@ -17,6 +17,8 @@ typedef struct lv_rnode {
   uint8_t bytes[];
 } lv_rnode;
 
+enum { EXPIRE_SLOTS = 16384, EXPIRE_MAX = 1024 };
+
 typedef struct lv_rapp {
   lv_rnode *root;
   uint64_t count, bytes;
@@ -25,7 +27,7 @@ typedef struct lv_rapp {
 struct lv_retained {
   pthread_mutex_t lock;
   lv_rnode **slot;
-  uint32_t mask, n;
+  uint32_t mask, n, expire_at;
   lv_rapp *apps;
   uint32_t n_apps;
 };
@@ -248,19 +250,30 @@ void lv_retained_match(lv_retained *r, uint32_t app_id, lv_slice filter, lv_reta
   pthread_mutex_unlock(&r->lock);
 }
 
+static bool expired(const lv_rnode *n, int64_t now_ns) {
+  uint32_t s;
+  return n->block && lv_rec_expiry(rec_of(n), &s) &&
+         rec_of(n)->ingest_ns + (int64_t)s * 1000000000 <= now_ns;
+}
+
+static void expire_one(lv_retained *r, lv_rnode *n) {
+  const lv_rnode *root = n;
+  while (root->parent) root = root->parent;
+  for (uint32_t k = 0; k < r->n_apps; k++)
+    if (r->apps[k].root == root) forget(&r->apps[k], n);
+  prune(r, n);
+}
+
+/* A part of the table each time: publishers wait for the lock. */
 void lv_retained_expire(lv_retained *r, int64_t now_ns) {
+  lv_rnode *found[EXPIRE_MAX];
+  uint32_t n_found = 0;
   pthread_mutex_lock(&r->lock);
-  for (uint32_t i = 0; i <= r->mask; i++) {
-    for (lv_rnode *n = r->slot[i]; n; n = n->hash_next) {
-      uint32_t s;
-      if (!n->block || !lv_rec_expiry(rec_of(n), &s)) continue;
-      if (rec_of(n)->ingest_ns + (int64_t)s * 1000000000 > now_ns) continue;
-      lv_rnode *root = n;
-      while (root->parent) root = root->parent;
-      for (uint32_t k = 0; k < r->n_apps; k++)
-        if (r->apps[k].root == root) forget(&r->apps[k], n);
-    }
-  }
+  for (uint32_t i = 0; i < EXPIRE_SLOTS && i <= r->mask; i++, r->expire_at++)
+    for (lv_rnode *n = r->slot[r->expire_at & r->mask]; n && n_found < EXPIRE_MAX; n = n->hash_next)
+      if (expired(n, now_ns)) found[n_found++] = n;
+  /* Removing one leaves the others: a node with a record is never pruned. */
+  for (uint32_t i = 0; i < n_found; i++) expire_one(r, found[i]);
   pthread_mutex_unlock(&r->lock);
 }
 

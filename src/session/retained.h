@@ -23,7 +23,7 @@ bool lv_retained_fits(lv_retained *r, uint32_t app_id, lv_slice topic, uint32_t 
 typedef void lv_retained_fn(void *arg, lv_block *block, const lv_rec *rec, uint8_t log);
 void lv_retained_match(lv_retained *r, uint32_t app_id, lv_slice filter, lv_retained_fn *fn,
                        void *arg);
-/* Removes what has expired; called now and then with the wall time. */
+/* Removes some of what has expired (it is not delivered anyway); called once a second. */
 void lv_retained_expire(lv_retained *r, int64_t now_ns);
 void lv_retained_count(lv_retained *r, uint64_t *ret_messages, uint64_t *ret_bytes);
 

@@ -19,7 +19,7 @@ typedef struct lv_recovered {
   uint64_t sid;
   lv_sess *sess;
   uint8_t *progress;
-  uint16_t *pids;
+  struct lv_in2_id *pids;
   uint32_t n_progress, n_pids;
 } lv_recovered;
 typedef struct lv_recovery {
@@ -29,6 +29,7 @@ typedef struct lv_recovery {
 
 typedef struct lv_realm_app {
   lv_slice name;
+  uint32_t n_sessions;
 } lv_realm_app;
 
 struct lv_realm {
@@ -36,7 +37,7 @@ struct lv_realm {
   lv_conf *conf;
   const lv_link_ops *link;
   lv_shard *shards[LV_LOOPS_MAX];
-  int n_shards;
+  int n_shards, n_entered;
   pthread_mutex_t lock; /* guards apps, clients and each session's owner and claims; never held on
                            the data path */
   lv_realm_app *apps;
@@ -81,6 +82,7 @@ struct lv_shard {
   lv_timer lazy;     /* once a second: lazy progress, $SYS */
   lv_hook hook;
   struct lv_share *shares; /* shared subscriptions whose home this is */
+  uint64_t share_serial;
   uint64_t sys_next_ns;
   int64_t retained_n, retained_bytes; /* as last put into the gauges */
   bool feeding, quiet;
@@ -140,15 +142,27 @@ typedef struct lv_pendq {
   lv_pend e[];
 } lv_pendq;
 
-/* Inbound QoS 2 packet ids. */
+/* Inbound QoS 2 packet ids. The record that ends one goes to the log that has its message. */
 enum { LV_IN_STORING = 1, LV_IN_STORED = 2, LV_IN_RELEASING = 3 };
+typedef struct lv_in2_id {
+  uint16_t pid;
+  uint8_t state, log;
+  bool old; /* of an earlier connection: outside this one's Receive Maximum */
+} lv_in2_id;
 typedef struct lv_in2 {
-  uint32_t n, cap;
+  uint32_t n, n_old, cap;
+  lv_in2_id e[];
+} lv_in2;
+
+/* Answers that are due to the client, in the order of its publishes (in.c). */
+enum { LV_ANSWER_DUE = 0xFF };
+typedef struct lv_answers {
+  uint32_t head, count, mask;
   struct {
     uint16_t pid;
-    uint8_t state;
+    uint8_t qos, reason; /* LV_ANSWER_DUE: the broker has not said yet */
   } e[];
-} lv_in2;
+} lv_answers;
 
 typedef struct lv_will {
   uint32_t delay_s, expiry_s, n_topic, n_props, n_payload;
@@ -169,9 +183,8 @@ typedef struct lv_lag {
   lv_read read;
   bool reading, orphan;
   lv_chan **chans;
-  uint32_t n_chans;
+  uint32_t n_chans, cap_chans;
   bool all;
-  uint8_t turn; /* which log is read next */
 } lv_lag;
 
 struct lv_sess {
@@ -187,14 +200,15 @@ struct lv_sess {
   lv_window *win;
   lv_pendq *pend;
   lv_in2 *in2;
+  lv_answers *answers; /* NULL: none since it connected */
   lv_alias *alias;
   lv_lag *lag; /* NULL: live (or no subscriptions) */
   struct lv_sess_more *more;
   uint32_t expiry_s; /* 0: ends with the connection */
   uint32_t n_subs, bytes /* stored state */;
-  uint32_t pending;                       /* owed, neither delivered nor dropped */
-  uint32_t q0_queued;                     /* of these: QoS 0, in the send queue */
-  uint32_t pub_acks[LV_DURABILITY_COUNT]; /* inbound publishes with each log, not yet answered */
+  uint32_t pending;    /* owed, neither delivered nor dropped */
+  uint32_t q0_queued;  /* of these: QoS 0, in the send queue */
+  uint32_t answer_seq; /* number of the first of `answers` */
   uint32_t app_id;
   uint32_t max_packet;
   uint16_t receive_max, in_unacked;
@@ -205,8 +219,9 @@ struct lv_sess {
   uint8_t persistent : 1, present : 1, ended : 1, clean_exit : 1, started : 1, in_saving : 1,
       releasing : 1, sub_ids : 1;
   uint8_t assigned : 1, request_problem : 1, stored : 1;
-  bool in_transit; /* between two shards; under realm->lock */
-  char id[];       /* client id */
+  uint8_t resending : 1; /* some of the window is not sent again yet (attach.c) */
+  bool in_transit;       /* between two shards; under realm->lock */
+  char id[];             /* client id */
 };
 
 /* What only some sessions need. */
@@ -232,14 +247,12 @@ typedef struct lv_sess_more {
 
 /* What owner and kind an acknowledgement has (lv_ack.flags). */
 enum lv_ack_kind {
-  LV_ACK_NONE = 0x7F,    /* for store.c: no word wanted */
-  LV_ACK_PUB = 0,        /* an inbound publish */
-  LV_ACK_REL,            /* inbound QoS 2 released */
-  LV_ACK_CONNECT,        /* session stored: CONNACK may leave */
-  LV_ACK_SUB,            /* subscriptions stored: a queued SUBACK may leave (more in sub.c) */
-  LV_ACK_SAVE,           /* progress stored */
-  LV_ACK_PART,           /* an inbound publish whose answer rides with the disk log (in.c) */
-  LV_ACK_ON_DISK = 0x80, /* with LV_ACK_PUB: which log's count it is */
+  LV_ACK_NONE = 0x7F, /* for store.c: no word wanted */
+  LV_ACK_PUB = 0,     /* an inbound publish */
+  LV_ACK_REL,         /* inbound QoS 2 released */
+  LV_ACK_CONNECT,     /* session stored: CONNACK may leave */
+  LV_ACK_SUB,         /* subscriptions stored: a queued SUBACK may leave (more in sub.c) */
+  LV_ACK_SAVE,        /* progress stored */
 };
 
 static inline lv_slice lv_sess_id(const lv_sess *s) {
@@ -266,6 +279,8 @@ void lv__out_pump(lv_sess *sess); /* sends what waits, as far as windows allow *
 /* After a reconnect: PUBRELs that are due, then the fetched messages of one log with DUP. */
 void lv__out_rerel(lv_sess *sess);
 void lv__out_resend(lv_sess *sess, const lv_fetch *f);
+/* How many of the n_resend messages that wait to be sent again may be, at this connection. */
+uint32_t lv__out_resend_room(const lv_sess *sess, uint32_t n_resend);
 void lv__out_stored(lv_sess *sess, uint32_t seq, int err); /* progress `seq` is safe */
 void lv__out_drop_all(lv_sess *sess, enum lv_counter why);
 void lv__out_detach(lv_sess *sess);
@@ -308,6 +323,8 @@ void lv__will_fire(lv_sess *sess);
 /* attach.c */
 void lv__connect_stored(lv_sess *sess, const lv_ack *ack, int err);
 void lv__recovered_start(lv_sess *sess);
+void lv__resend(lv_sess *sess); /* goes on with what is to be sent again, as the window allows */
+void lv__offline_arm(lv_sess *sess); /* its time runs: expiry, delayed will */
 
 /* in.c */
 void lv__pub_acked(void *shard, const lv_ack *ack, int err, const lv_rec *rec);
@@ -315,22 +332,26 @@ int lv__route(lv_shard *s, const lv_auth *auth, lv_slice topic, lv_chan **ret_ch
               uint16_t *ret_key_off);
 bool lv__publish_rec(lv_shard *s, lv_auth *auth, lv_rec_in *in, lv_slice topic, lv_mono read_at,
                      uint8_t *ret_log, int *ret_err);
-void lv__in2_add(lv_sess *s, uint16_t pid, uint8_t state);
+void lv__in2_add(lv_sess *s, uint16_t pid, uint8_t state, uint8_t log);
+void lv__in_attach(lv_sess *s);
+void lv__in_detach(lv_sess *s);
 int lv__in_release(lv_sess *s, uint16_t pid);
 
 /* sub.c */
-void lv__subs_attach(lv_sess *sess); /* into the index, live from the shard's position */
+/* Into the index; what lies before `cursor` was handled. */
+void lv__subs_attach(lv_sess *sess, const lv_pos *cursor);
 void lv__subs_detach(lv_sess *sess);
+void lv__subs_recheck(lv_sess *sess); /* the key's rights have changed */
 void lv__subs_free(lv_sess *sess);
 lv_sub *lv__sub_new(lv_sess *sess, const lv_mqtt_sub *m, uint32_t sub_id);
 void lv__sub_stored(lv_sess *sess, int err);
 
 /* store.c: state records */
 void lv__store_meta(lv_sess *sess, enum lv_ack_kind kind);
-void lv__store_progress_now(lv_sess *sess);
+int lv__store_progress_now(lv_sess *sess);
 void lv__store_progress(lv_sess *sess);
 void lv__store_forget(lv_sess *sess);
-void lv__store_release(lv_sess *sess, uint16_t pid);
+void lv__store_release(lv_sess *sess, uint16_t pid, uint8_t log);
 void lv__save(lv_sess *sess, uint8_t how);
 /* recover.c */
 int lv__store_replay(void *realm, lv_slice key, lv_slice value, const lv_rec *rec, uint8_t log);

@@ -188,14 +188,16 @@ static void save_hook(lv_loop *loop, void *arg) {
   }
 }
 
-/* Sessions read back from the log are dealt out among the shards. */
-static void take_recovered(lv_shard *s) {
-  lv_realm *r = s->realm;
+/* Sessions read back from the log are dealt out among the shards, once all of these are there: a
+ * session's shared subscriptions may live with another. */
+static void take_recovered(lv_loop *loop, void *arg) {
+  lv_realm *r = arg;
+  lv_shard *s = r->shards[loop->index];
   pthread_mutex_lock(&r->lock);
   lv_sess **p = &r->recovered, *mine = NULL;
   while (*p) {
     lv_sess *sess = *p;
-    if ((int)(sess->more->sid % (uint64_t)r->n_shards) != s->loop->index) {
+    if (sess->shard != s) {
       p = &sess->more->save_next;
       continue;
     }
@@ -208,9 +210,19 @@ static void take_recovered(lv_shard *s) {
     lv_sess *sess = mine;
     mine = sess->more->save_next;
     sess->more->save_next = NULL;
-    lv__sess_link(s, sess);
     lv__recovered_start(sess);
   }
+}
+
+/* Registers the shard. The last one sets the recovered sessions off. */
+static void shard_enter(lv_realm *r, lv_shard *s) {
+  pthread_mutex_lock(&r->lock);
+  r->shards[s->loop->index] = s;
+  for (lv_sess *x = r->recovered; x; x = x->more->save_next)
+    if ((int)(x->more->sid % (uint64_t)r->n_shards) == s->loop->index) lv__sess_link(s, x);
+  bool all = ++r->n_entered == r->n_shards && r->recovered;
+  pthread_mutex_unlock(&r->lock);
+  for (int i = 0; all && i < r->n_shards; i++) lv_loop_call(r->shards[i]->loop, take_recovered, r);
 }
 
 int lv_shard_new(lv_realm *r, lv_loop *loop, lv_shard **ret_shard) {
@@ -233,8 +245,7 @@ int lv_shard_new(lv_realm *r, lv_loop *loop, lv_shard **ret_shard) {
   s->hook = (lv_hook){.run = save_hook, .arg = s};
   lv_loop_hook(loop, LV_PHASE_DELIVER, &s->hook);
   lv_timer_arm(&loop->wheel, &s->lazy, loop->now, LV_SEC(1), lazy_tick);
-  r->shards[loop->index] = s;
-  take_recovered(s);
+  shard_enter(r, s);
   *ret_shard = s;
   return 0;
 }

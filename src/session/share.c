@@ -12,10 +12,12 @@ typedef struct lv_wait {
 
 struct lv_share_member {
   lv_mail mail;          /* join, leave, left: one of them at a time */
+  uint64_t serial;       /* of the share; set with it */
   lv_share_member *next; /* in the share, at the home */
   lv_share *share;       /* set by the home */
   lv_shard *home, *shard;
-  lv_sess *sess; /* the member's side; NULL: it left */
+  lv_sess *sess; /* touched by the member's loop only; NULL: it is offline or left */
+  lv_auth *auth; /* one reference: what may be handed to it */
   uint32_t app_id, sub_id, len;
   uint8_t qos, flags;
   _Atomic uint32_t out; /* handed over, not finished */
@@ -25,8 +27,9 @@ struct lv_share_member {
 
 struct lv_share {
   lv_share *next;
+  uint64_t serial; /* unlike the address never used twice at its home */
   lv_shard *home;
-  lv_share_member *members;
+  lv_share_member *members, *last;
   lv_sub *sub; /* in the home's index */
   uint32_t app_id, n_members;
   lv_wait *wait; /* ring */
@@ -41,7 +44,7 @@ struct lv_share {
 typedef struct lv_share_mail {
   lv_mail mail;
   lv_share_member *m;
-  lv_share *share;
+  uint64_t serial; /* of the share */
   lv_shard *home;
   lv_batch *batch;
   lv_block *block;
@@ -96,7 +99,7 @@ static void wait_add(lv_share *sh, lv_wait w, bool front) {
 static void member_take(lv_share_member *m, lv_batch *batch, lv_block *block, const lv_rec *rec,
                         uint8_t log) {
   lv_sess *s = m->sess;
-  if (!s || !s->conn) {
+  if (!s) {
     lv__share_return(m, log, rec->lsn);
     return;
   }
@@ -123,63 +126,71 @@ static void take_mail(lv_loop *loop, lv_mail *mail) {
   free(v);
 }
 
+static lv_share *share_find(const lv_shard *home, uint64_t serial) {
+  lv_share *sh = home->shares;
+  while (sh && sh->serial != serial) sh = sh->next;
+  return sh;
+}
+
 static void kick_mail(lv_loop *loop, lv_mail *mail) {
   lv_share_mail *v = (lv_share_mail *)mail;
   (void)loop;
-  lv_share *sh = v->share; /* compared before it is followed: it may be gone */
-  lv_shard *home = v->home;
+  lv_share *sh = share_find(v->home, v->serial);
   free(v);
-  for (lv_share *x = home->shares; x; x = x->next) {
-    if (x != sh) continue;
-    pump(sh);
-    return;
-  }
+  if (sh) pump(sh);
 }
 
 void lv__share_done(lv_share_member *m) {
   uint32_t left = atomic_fetch_sub(&m->out, 1) - 1;
   if (left > LV_SHARE_CREDIT / 2 || !m->share) return;
   if (atomic_load(&m->share->starving) && atomic_exchange(&m->share->starving, false))
-    mail_to(m->home->loop, (lv_share_mail){.share = m->share, .home = m->home}, kick_mail);
+    mail_to(m->home->loop, (lv_share_mail){.serial = m->serial, .home = m->home}, kick_mail);
 }
 
 static void return_mail(lv_loop *loop, lv_mail *mail) {
   lv_share_mail *v = (lv_share_mail *)mail;
-  (void)loop;
-  lv_share *sh = v->share;
-  for (lv_share *x = v->home->shares; x; x = x->next) {
-    if (x != sh) continue;
+  lv_share *sh = share_find(v->home, v->serial);
+  if (sh) {
     wait_add(sh, v->w, true);
     pump(sh);
-    free(v);
-    return;
+  } else {
+    lv_count(loop->metrics, LV_C_DROP_HUB_ENDED, 1);
+    lv_gauge(loop->metrics, LV_G_PENDING, -1);
   }
-  lv_metrics *mx = lv_metrics_mine();
-  lv_count(mx, LV_C_DROP_HUB_ENDED, 1);
-  lv_gauge(mx, LV_G_PENDING, -1);
   free(v);
 }
 
 void lv__share_return(lv_share_member *m, uint8_t log, uint64_t lsn) {
   atomic_fetch_sub(&m->out, 1);
-  mail_to(m->home->loop, (lv_share_mail){.share = m->share, .home = m->home, .w = {lsn, log, 1}},
+  mail_to(m->home->loop, (lv_share_mail){.serial = m->serial, .home = m->home, .w = {lsn, log, 1}},
           return_mail);
 }
 
 /* ---- the home's side ---- */
 
-/* The next member with room, by turns. */
-static lv_share_member *choose(lv_share *sh) {
-  lv_share_member *m = sh->members;
+static bool may_take(const lv_share_member *m, lv_slice topic) {
+  return !(m->flags & LV_SUB_CHECK) || lv_auth_may_read(m->auth, topic);
+}
+
+/* Whether any member, also one that is away, may read it: else it is not owed to the group. */
+static bool readable(const lv_share *sh, lv_slice topic) {
+  for (const lv_share_member *m = sh->members; m; m = m->next)
+    if (may_take(m, topic)) return true;
+  return false;
+}
+
+/* The next member with room that may read the topic, by turns. */
+static lv_share_member *choose(lv_share *sh, lv_slice topic) {
   for (uint32_t i = 0; i < sh->n_members; i++) {
-    m = sh->members;
-    /* rotate: the head goes to the end */
-    sh->members = m->next;
-    lv_share_member **p = &sh->members;
-    while (*p) p = &(*p)->next;
-    *p = m;
-    m->next = NULL;
-    if (!atomic_load(&m->gone) && atomic_load(&m->out) < LV_SHARE_CREDIT) return m;
+    lv_share_member *m = sh->members;
+    if (m->next) { /* the head goes to the end */
+      sh->members = m->next;
+      m->next = NULL;
+      sh->last->next = m;
+      sh->last = m;
+    }
+    if (!atomic_load(&m->gone) && atomic_load(&m->out) < LV_SHARE_CREDIT && may_take(m, topic))
+      return m;
   }
   return NULL;
 }
@@ -202,10 +213,11 @@ static void give(lv_share_member *m, lv_batch *batch, lv_block *block, const lv_
 
 void lv__share_deliver(lv_share *sh, lv_batch *batch, const lv_rec *rec) {
   lv_metrics *mx = lv__metrics(sh->home);
-  if (rec->lsn < sh->sub->from.lsn[batch->log]) return;
+  lv_slice topic = lv_rec_topic(rec);
+  if (rec->lsn < sh->sub->from.lsn[batch->log] || !readable(sh, topic)) return;
   lv_count(mx, LV_C_HUB_OWED, 1);
   lv_gauge(mx, LV_G_PENDING, 1);
-  lv_share_member *m = sh->count || sh->fetching ? NULL : choose(sh);
+  lv_share_member *m = sh->count || sh->fetching ? NULL : choose(sh, topic);
   if (m) {
     give(m, batch, NULL, rec, batch->log);
   } else {
@@ -229,7 +241,8 @@ static void fetched(lv_fetch *f) {
   lv_metrics *mx = lv__metrics(sh->home);
   sh->fetching = false;
   const lv_rec *rec = f->err ? NULL : f->recs[0];
-  lv_share_member *m = rec && !sh->dead ? choose(sh) : NULL;
+  lv_share_member *m = rec && !sh->dead ? choose(sh, lv_rec_topic(rec)) : NULL;
+  bool stuck = !m && (f->err || (rec && (sh->dead || readable(sh, lv_rec_topic(rec)))));
   if (m) {
     lv_block *copy = lv_block_new(rec->size);
     if (!copy) abort();
@@ -237,19 +250,18 @@ static void fetched(lv_fetch *f) {
     copy->used = rec->size;
     give(m, NULL, copy, (const lv_rec *)copy->data, sh->fetch_wait.log);
     lv_block_unref(copy);
-  } else if (rec || f->err) {
+  } else if (stuck) {
     wait_add(sh, sh->fetch_wait, true);
   } else {
-    lv_count(mx, LV_C_DROP_HUB_RETENTION, 1);
+    lv_count(mx, rec ? LV_C_DROP_HUB_ENDED : LV_C_DROP_HUB_RETENTION, 1);
     lv_gauge(mx, LV_G_PENDING, -1);
   }
-  bool err = f->err;
   lv_broker_fetch_free(f);
   if (sh->dead) {
     share_free(sh);
-  } else if (!err) {
+  } else if (!stuck) {
     pump(sh);
-  }
+  } /* else a member with room, a new one, or the next second */
 }
 
 /* Takes what waits, one fetch at a time, while a member has room. */
@@ -300,6 +312,7 @@ static lv_share *share_get(lv_shard *home, const lv_share_member *m) {
   sh->sub = sub;
   sh->home = home;
   sh->app_id = m->app_id;
+  sh->serial = ++home->share_serial;
   sh->next = home->shares;
   home->shares = sh;
   lv__interest(home, 1);
@@ -311,8 +324,10 @@ static lv_share *share_get(lv_shard *home, const lv_share_member *m) {
 static void join(lv_share_member *m) {
   lv_share *sh = share_get(m->home, m);
   m->share = sh;
+  m->serial = sh->serial;
   m->next = sh->members;
   sh->members = m;
+  if (!m->next) sh->last = m;
   sh->n_members++;
   pump(sh);
 }
@@ -322,16 +337,22 @@ static void join_mail(lv_loop *loop, lv_mail *mail) {
   join((lv_share_member *)mail);
 }
 
+static void member_free(lv_share_member *m) {
+  lv_auth_unref(m->auth);
+  free(m);
+}
+
 static void left_mail(lv_loop *loop, lv_mail *mail) {
   (void)loop;
-  free(mail);
+  member_free((lv_share_member *)mail);
 }
 
 static void leave(lv_share_member *m) {
   lv_share *sh = m->share;
-  lv_share_member **p = &sh->members;
-  while (*p != m) p = &(*p)->next;
+  lv_share_member **p = &sh->members, *before = NULL;
+  for (; *p != m; p = &(*p)->next) before = *p;
   *p = m->next;
+  if (sh->last == m) sh->last = before;
   if (--sh->n_members == 0) {
     lv_share **q = &sh->home->shares;
     while (*q != sh) q = &(*q)->next;
@@ -357,7 +378,8 @@ static lv_share_member *member_new(lv_sess *s, lv_sub *sub) {
   uint64_t h = lv_hash(sub->filter, sub->len) ^ s->app_id;
   m->home = r->shards[h % (uint64_t)r->n_shards];
   m->shard = s->shard;
-  m->sess = s;
+  m->sess = s->conn ? s : NULL;
+  m->auth = lv_auth_ref(s->auth);
   m->app_id = s->app_id;
   m->sub_id = sub->sub_id;
   m->qos = sub->qos;
@@ -367,8 +389,8 @@ static lv_share_member *member_new(lv_sess *s, lv_sub *sub) {
   return m;
 }
 
+/* From the member's loop, or from the one its session went to. */
 static void member_leave(lv_share_member *m) {
-  m->sess = NULL;
   atomic_store(&m->gone, true);
   m->mail.run = leave_mail;
   lv_loop_post(m->home->loop, &m->mail);
@@ -387,6 +409,7 @@ void lv__share_leave(lv_sess *s, lv_sub *sub, bool for_good) {
   lv_share_member *m = sub->member;
   if (!m) return;
   lv__out_member_gone(s, m);
+  m->sess = NULL; /* what is on its way goes back */
   atomic_store(&m->gone, true);
   if (!for_good) return;
   sub->member = NULL;
@@ -404,7 +427,7 @@ void lv__share_free_all(lv_shard *s) {
     while (sh->members) {
       lv_share_member *m = sh->members;
       sh->members = m->next;
-      free(m);
+      member_free(m);
     }
     sh->count = 0;
     share_free(sh);

@@ -39,14 +39,18 @@ static void hex16(char *dst, uint64_t v) {
 }
 
 /* One state record; empty value: deleted. */
-static int put_state(lv_sess *s, lv_slice key, lv_slice value) {
+static int put_state(lv_sess *s, uint8_t log, lv_slice key, lv_slice value) {
   lv_rec *rec;
   lv_rec_in in = {.kind = LV_REC_STATE,
                   .key_off = LV_REC_NO_KEY,
                   .topic = key,
                   .val = value,
                   .ingest_ns = s->shard->loop->wall.ns};
-  return lv_pub_add(s->shard->pub, s->durability, &in, s->shard->loop->now, &rec);
+  int err = lv_pub_add(s->shard->pub, log, &in, s->shard->loop->now, &rec);
+  if (err)
+    lv_log(LV_ERROR, "session state not stored client=%.*s err=%s", (int)s->id_len, s->id,
+           lv_err_text(err));
+  return err;
 }
 
 static void meta_key(const lv_sess *s, lv_buf *b) {
@@ -89,9 +93,10 @@ static void meta_value(const lv_sess *s, lv_buf *b) {
   }
 }
 
-static void ack_due(lv_sess *s, enum lv_ack_kind kind, uint32_t gen, uint16_t pid) {
+/* gen: for LV_ACK_SAVE its number, else not 0 when the record could not even be written. */
+static void ack_due(lv_sess *s, uint8_t log, enum lv_ack_kind kind, uint32_t gen, uint16_t pid) {
   s->acks++;
-  lv_pub_ack(s->shard->pub, s->durability, (lv_ack){s, gen, pid, 0, (uint8_t)kind, UINT32_MAX});
+  lv_pub_ack(s->shard->pub, log, (lv_ack){s, gen, pid, 0, (uint8_t)kind, UINT32_MAX});
 }
 
 void lv__store_meta(lv_sess *s, enum lv_ack_kind kind) {
@@ -102,18 +107,15 @@ void lv__store_meta(lv_sess *s, enum lv_ack_kind kind) {
   if (s->more->sid == 0) s->more->sid = lv_random_u64() | 1;
   meta_key(s, &key);
   meta_value(s, &value);
-  int err = put_state(s, lv_buf_slice(&key), lv_buf_slice(&value));
-  if (err)
-    lv_log(LV_ERROR, "session not stored client=%.*s err=%s", (int)s->id_len, s->id,
-           lv_err_text(err));
+  int err = put_state(s, s->durability, lv_buf_slice(&key), lv_buf_slice(&value));
   s->stored = 1;
-  if (s->persistent) lv__store_progress_now(s);
-  if (kind != LV_ACK_NONE) ack_due(s, kind, err ? 1 : 0, 0);
+  if (s->persistent && !err) err = lv__store_progress_now(s);
+  if (kind != LV_ACK_NONE) ack_due(s, s->durability, kind, err ? 1 : 0, 0);
   lv_buf_done(&key);
   lv_buf_done(&value);
 }
 
-void lv__store_progress_now(lv_sess *s) {
+int lv__store_progress_now(lv_sess *s) {
   char key[17] = {'p'};
   lv_buf b;
   lv_pos pos = lv__sess_position(s);
@@ -134,16 +136,21 @@ void lv__store_progress_now(lv_sess *s) {
     put(&b, (uint64_t)(o->qos | (rel ? 4 : 0) | (o->log << 3) | (o->flags << 5)), 1);
     put(&b, o->lsn, 8);
   }
-  (void)put_state(s, lv_slice_of(key, 17), lv_buf_slice(&b));
+  int err = put_state(s, s->durability, lv_slice_of(key, 17), lv_buf_slice(&b));
   lv_buf_done(&b);
+  return err;
 }
 
 /* Progress, with word when it is safe. */
 void lv__store_progress(lv_sess *s) {
   lv_sess_more *more = lv__sess_more(s);
   if (!s->stored) return;
-  lv__store_progress_now(s);
-  ack_due(s, LV_ACK_SAVE, ++more->save_seq, 0);
+  more->save_seq++;
+  if (lv__store_progress_now(s)) {
+    if (s->conn) s->shard->link->close(s->conn, LV_E_IO); /* what waits for it must not leave */
+    return;
+  }
+  ack_due(s, s->durability, LV_ACK_SAVE, more->save_seq, 0);
 }
 
 /* how: 1 lazily, 2 this turn. */
@@ -156,12 +163,18 @@ void lv__save(lv_sess *s, uint8_t how) {
   s->shard->saving = s;
 }
 
-void lv__store_release(lv_sess *s, uint16_t pid) {
-  char key[LV_REC_QOS2_KEY] = {'i'};
+static void in2_key(const lv_sess *s, uint16_t pid, char key[LV_REC_QOS2_KEY]) {
+  key[0] = 'i';
   hex16(key + 1, s->more->sid);
   for (int i = 0; i < 4; i++) key[17 + i] = "0123456789abcdef"[(pid >> (12 - 4 * i)) & 15];
-  (void)put_state(s, lv_slice_of(key, sizeof key), (lv_slice){NULL, 0});
-  ack_due(s, LV_ACK_REL, 0, pid);
+}
+
+/* Ends an inbound QoS 2 publish, in the log that has it: there is no order between logs. */
+void lv__store_release(lv_sess *s, uint16_t pid, uint8_t log) {
+  char key[LV_REC_QOS2_KEY];
+  in2_key(s, pid, key);
+  int err = put_state(s, log, lv_slice_of(key, sizeof key), (lv_slice){NULL, 0});
+  ack_due(s, log, LV_ACK_REL, err ? 1 : 0, pid);
 }
 
 void lv__store_forget(lv_sess *s) {
@@ -169,17 +182,15 @@ void lv__store_forget(lv_sess *s) {
   lv_buf key;
   lv_buf_init(&key, 70000);
   meta_key(s, &key);
-  (void)put_state(s, lv_buf_slice(&key), (lv_slice){NULL, 0});
+  (void)put_state(s, s->durability, lv_buf_slice(&key), (lv_slice){NULL, 0});
   lv_buf_done(&key);
   char pkey[17] = {'p'};
   hex16(pkey + 1, s->more->sid);
-  (void)put_state(s, lv_slice_of(pkey, 17), (lv_slice){NULL, 0});
+  (void)put_state(s, s->durability, lv_slice_of(pkey, 17), (lv_slice){NULL, 0});
   for (uint32_t i = 0; s->in2 && i < s->in2->n; i++) {
-    char ikey[LV_REC_QOS2_KEY] = {'i'};
-    hex16(ikey + 1, s->more->sid);
-    for (int k = 0; k < 4; k++)
-      ikey[17 + k] = "0123456789abcdef"[(s->in2->e[i].pid >> (12 - 4 * k)) & 15];
-    (void)put_state(s, lv_slice_of(ikey, sizeof ikey), (lv_slice){NULL, 0});
+    char ikey[LV_REC_QOS2_KEY];
+    in2_key(s, s->in2->e[i].pid, ikey);
+    (void)put_state(s, s->in2->e[i].log, lv_slice_of(ikey, sizeof ikey), (lv_slice){NULL, 0});
   }
   s->stored = 0;
   s->more->sid = 0;

@@ -65,12 +65,26 @@ void lv__interest(lv_shard *shard, int by) {
   interest(shard, by);
 }
 
+/* Whether each delivery has to be checked. */
+static void recheck(const lv_sess *s, lv_sub *sub) {
+  bool all = false;
+  (void)lv_auth_may_subscribe(s->auth, lv_sub_filter(sub), &all);
+  sub->flags = (uint8_t)((sub->flags & ~LV_SUB_CHECK) | (all ? 0 : LV_SUB_CHECK));
+}
+
+void lv__subs_recheck(lv_sess *s) {
+  for (lv_sub *sub = s->subs; sub; sub = sub->own_next) {
+    recheck(s, sub);
+    if (!sub->member) continue;
+    lv__share_leave(s, sub, false);
+    lv__share_join(s, sub);
+  }
+}
+
 /* Into the index, from now on. */
 static void sub_on(lv_sess *s, lv_sub *sub) {
   interest(s->shard, 1);
-  bool all;
-  (void)lv_auth_may_subscribe(s->auth, lv_sub_filter(sub), &all);
-  sub->flags = (uint8_t)((sub->flags & ~LV_SUB_CHECK) | (all ? 0 : LV_SUB_CHECK));
+  recheck(s, sub);
   if (sub->shared_prefix) {
     lv__share_join(s, sub);
     return;
@@ -89,8 +103,14 @@ static void sub_off(lv_sess *s, lv_sub *sub, bool for_good) {
   interest(s->shard, -1);
 }
 
-void lv__subs_attach(lv_sess *s) {
-  for (lv_sub *sub = s->subs; sub; sub = sub->own_next) sub_on(s, sub);
+void lv__subs_attach(lv_sess *s, const lv_pos *cursor) {
+  for (lv_sub *sub = s->subs; sub; sub = sub->own_next) {
+    lv_pos from = sub->from; /* a subscription may be younger than the cursor */
+    sub_on(s, sub);
+    if (sub->shared_prefix) continue;
+    for (int i = 0; i < LV_DURABILITY_COUNT; i++)
+      sub->from.lsn[i] = from.lsn[i] > cursor->lsn[i] ? from.lsn[i] : cursor->lsn[i];
+  }
 }
 
 void lv__subs_detach(lv_sess *s) {
@@ -98,7 +118,7 @@ void lv__subs_detach(lv_sess *s) {
 }
 
 static void sub_free(lv_sess *s, lv_sub *sub) {
-  if (sub->member) lv__share_leave(s, sub, true);
+  if (sub->member && !(s->shard && s->shard->quiet)) lv__share_leave(s, sub, true);
   lv_sub **p = &s->subs;
   while (*p != sub) p = &(*p)->own_next;
   *p = sub->own_next;
