@@ -47,13 +47,12 @@ static lv_conn *of_timer(lv_timer *t) {
 
 /* ---- per-loop state ---- */
 
-void lv__netloop_init(lv__netloop *nl, lv_loop *loop, struct lv_net *net) {
+void lv__netloop_init(lv__netloop *nl, lv_loop *loop, struct lv_net *net, int epfd) {
   *nl = (lv__netloop){.magic = LV__NETLOOP_MAGIC, .loop = loop, .net = net, .reserve_fd = -1};
   nl->dirty_tail = &nl->dirty;
   nl->hook = (lv_hook){.run = flush_hook, .arg = nl};
   lv_loop_hook(loop, LV_PHASE_FLUSH, &nl->hook);
-  nl->epfd = epoll_create1(EPOLL_CLOEXEC);
-  if (nl->epfd < 0) abort(); /* before anything is served: out of descriptors or memory */
+  nl->epfd = epfd;
   int rc = uv_poll_init(&loop->uv, &nl->poll, nl->epfd);
   if (!rc) rc = uv_poll_start(&nl->poll, UV_READABLE, on_ready);
   assert(rc == 0);

@@ -136,7 +136,9 @@ int lv_net_open(lv_loop *const *loops, int n_loops, const lv_conf *conf,
  */
 uint16_t lv_net_port(const lv_net *net, uint32_t i);
 const char *lv_net_address(const lv_net *net, uint32_t i);
-/* New certificates and limits for connections to come. @thread main */
+/* New certificates, limits and times for connections to come; on an error all stays as it was.
+ * Which addresses are listened on does not change: that takes a restart. why: >= 256 bytes.
+ * @thread main */
 int lv_net_reload(lv_net *net, const lv_conf *conf, char *why);
 /* Stops accepting, calls on_shutdown on each connection, waits until all are closed or drain_ms
  * have passed, closes the rest. Returns how many had to be cut. @thread main */

@@ -86,8 +86,8 @@ typedef struct lv_listener {
 } lv_listener;
 
 /* ---- conn.c ---- */
-/* Per-loop state: makes and registers the hook. @thread loop, or before it runs */
-void lv__netloop_init(lv__netloop *nl, lv_loop *loop, struct lv_net *net);
+/* Per-loop state: registers the hook and watches epfd, which it takes over. @thread loop */
+void lv__netloop_init(lv__netloop *nl, lv_loop *loop, struct lv_net *net, int epfd);
 /* No connection is left: closes the watching. nl->closing tells when. @thread loop */
 void lv__netloop_close(lv__netloop *nl);
 /* Frees slabs. The loop is stopped. @thread main */

@@ -10,6 +10,7 @@
  *
  * @thread loop */
 #include "net/http.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 enum {
@@ -245,9 +246,12 @@ void lv_http_answer_text(lv_http_call *call, uint16_t status, const char *text) 
 
 void lv_http_answer_err(lv_http_call *call, int err) {
   static const lv_http_header retry[] = {{LV_SLICE("Retry-After"), LV_SLICE("1")}};
+  char text[128];
+  int n = snprintf(text, sizeof text, "%s\n", lv_err_text(err));
+  assert(n > 0 && (size_t)n < sizeof text);
   lv_http_answer a = {.status = (uint16_t)lv_err_http(err),
                       .content_type = LV_SLICE("text/plain; charset=utf-8"),
-                      .body = lv_slice_str(lv_err_text(err)),
+                      .body = lv_slice_of(text, (size_t)n),
                       .headers = retry,
                       .n_headers = lv_err_retriable(err)};
   lv_http_answer_send(call, &a);

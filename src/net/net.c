@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -152,6 +153,24 @@ static void raise_descriptors(uint32_t connections) {
            connections, (unsigned long long)r.rlim_cur);
 }
 
+/* One epoll set a loop, made while failing is still cheap. */
+static int make_epolls(lv_net *net, char *why) {
+  for (int i = 0; i < net->n_loops; i++) {
+    net->nls[i].epfd = epoll_create1(EPOLL_CLOEXEC);
+    if (net->nls[i].epfd >= 0) continue;
+    snprintf(why, WHY, "cannot watch connections: %s", lv_strerror(errno));
+    return lv_err_from_errno(errno);
+  }
+  return 0;
+}
+
+static void close_sockets(lv_net *net) {
+  for (uint32_t k = 0; k < net->n_slots; k++)
+    for (int l = 0; l < net->n_loops; l++) close(net->slots[k].fds[l]);
+  for (int l = 0; l < net->n_loops; l++)
+    if (net->nls[l].epfd >= 0) close(net->nls[l].epfd);
+}
+
 static uint32_t preface_ms(const lv_conf *conf) {
   return conf->connect_timeout_ms ? conf->connect_timeout_ms : LV__PREFACE_MS;
 }
@@ -160,7 +179,7 @@ static uint32_t preface_ms(const lv_conf *conf) {
 static void start_loop(lv_loop *loop, void *arg) {
   lv__netloop *nl = arg;
   lv_net *net = nl->net;
-  lv__netloop_init(nl, loop, net);
+  lv__netloop_init(nl, loop, net, nl->epfd);
   nl->reserve_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
   nl->listeners = calloc(net->n_slots ? net->n_slots : 1, sizeof *nl->listeners);
   if (!nl->listeners) abort();
@@ -227,10 +246,11 @@ int lv_net_open(lv_loop *const *loops, int n_loops, const lv_conf *conf,
   pthread_condattr_destroy(&attr);
   pthread_mutex_init(&net->lock, NULL);
   raise_descriptors(conf->limits.connections);
-  int rc = open_all(net, conf, why);
+  for (int i = 0; i < n_loops; i++) net->nls[i].epfd = -1;
+  int rc = make_epolls(net, why);
+  if (!rc) rc = open_all(net, conf, why);
   if (rc) {
-    for (uint32_t k = 0; k < net->n_slots; k++)
-      for (int l = 0; l < n_loops; l++) close(net->slots[k].fds[l]);
+    close_sockets(net);
     free_net(net);
     return rc;
   }

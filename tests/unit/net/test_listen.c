@@ -70,6 +70,12 @@ static void address_text(void **state) {
   rig_close(&r);
 }
 
+static int descriptors(void) {
+  int n = 0;
+  for (int fd = 0; fd < 1024; fd++) n += fcntl(fd, F_GETFD) >= 0;
+  return n;
+}
+
 static void a_taken_port_is_explained(void **state) {
   (void)state;
   rig a, b;
@@ -79,7 +85,9 @@ static void a_taken_port_is_explained(void **state) {
   b.conf.n_listens = 2; /* the first one is fine and must be given back */
   b.listens[1] = (lv_listen){
       .proto = LV_PROTO_MQTT, .host = LV_SLICE("127.0.0.1"), .port = lv_net_port(a.net, 0)};
+  int before = descriptors();
   assert_int_equal(rig_try_open(&b), LV_E_EXISTS);
+  assert_int_equal(descriptors(), before);
   assert_non_null(strstr(b.why, lv_net_address(a.net, 0)));
   assert_non_null(strstr(b.why, "another process"));
   assert_null(b.net);
@@ -227,12 +235,14 @@ static void churn(void **state) {
   (void)state;
   rig r;
   pthread_t t[4];
+  int before = descriptors();
   rig_init(&r, 2);
   rig_open(&r);
   for (int i = 0; i < 4; i++) pthread_create(&t[i], NULL, come_and_go, &r);
   for (int i = 0; i < 4; i++) pthread_join(t[i], NULL);
   tp_wait(&r.tp, &r.tp.closes, 4 * 200);
   rig_close(&r);
+  assert_int_equal(descriptors(), before);
   assert_int_equal(r.tp.accepted, r.tp.closes);
   assert_int_equal(r.tp.per_loop[0], 0);
   assert_int_equal(r.tp.per_loop[1], 0);
