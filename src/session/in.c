@@ -346,7 +346,7 @@ void lv__pub_acked(void *arg, const lv_ack *ack, int err, const lv_rec *rec) {
   case LV_ACK_CONNECT: lv__connect_stored(s, ack, err); break;
   case LV_ACK_SUB: lv__sub_stored(s, !err && ack->gen ? LV_E_IO : err); break;
   case LV_ACK_SAVE: lv__out_stored(s, ack->gen, err); break;
-  default: assert(!"ack kind");
+  default: assert(false && "ack kind");
   }
   s->acks--;
   lv__sess_settle(s);
