@@ -199,6 +199,7 @@ static int input_read(pub *p) {
 
 /* Takes a line that is there. */
 static bool line_take(pub *p) {
+  if (!p->in) return false;
   char *s = p->in + p->in_at;
   size_t n = p->in_n - p->in_at;
   char *end = n ? memchr(s, '\n', n) : NULL;
