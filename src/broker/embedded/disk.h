@@ -62,6 +62,10 @@ lv_disk *lv_disk_fault_new(const lv_disk_faults *faults);
 void lv_disk_fault_crash(lv_disk *d);
 /* kill -9: everything written survives; open numbers become invalid. */
 void lv_disk_fault_kill(lv_disk *d);
+/* Loses power in the middle of things: after n more operations that change something, every one
+ * fails with LV_E_IO and changes nothing, until crash or kill. 0: off. */
+void lv_disk_fault_halt(lv_disk *d, uint32_t n);
+bool lv_disk_fault_halted(lv_disk *d);
 void lv_disk_fault_set(lv_disk *d, const lv_disk_faults *faults);
 
 #endif

@@ -59,7 +59,8 @@ typedef struct disk_fault {
     inode *ino;
   } fds[FDS];
   int next_fd;
-  bool locked;
+  uint32_t halt_in; /* operations until the power goes; 0: not planned */
+  bool halted, locked;
 } disk_fault;
 
 static disk_fault *of(lv_disk *d) {
@@ -78,6 +79,12 @@ static uint64_t rnd(disk_fault *f) {
 
 static bool chance(disk_fault *f, uint32_t per_million) {
   return per_million && rnd(f) % 1000000 < per_million;
+}
+
+/* Counts an operation that changes something; true: the power is gone. */
+static bool halted(disk_fault *f) {
+  if (f->halt_in && --f->halt_in == 0) f->halted = true;
+  return f->halted;
 }
 
 static void enter(disk_fault *f) {
@@ -199,6 +206,7 @@ static int fault_open(lv_disk *d, const char *name, bool create, int *ret_fd) {
   enter(f);
   entry *e = names_find(&f->now, name);
   if (!e && !create) return leave(f, LV_E_NOT_FOUND);
+  if (!e && halted(f)) return leave(f, LV_E_IO);
   if (!e && chance(f, f->faults.full)) return leave(f, LV_E_DISK_FULL);
   inode *i = e ? e->ino : calloc(1, sizeof *i);
   if (!i) abort();
@@ -254,7 +262,7 @@ static int fault_write(lv_disk *d, int fd, const struct iovec *iov, int n_iov, u
   for (int k = 0; k < n_iov; k++) n += iov[k].iov_len;
   enter(f);
   inode *i = ino_of(f, fd);
-  if (!i || chance(f, f->faults.write_error)) return leave(f, LV_E_IO);
+  if (!i || halted(f) || chance(f, f->faults.write_error)) return leave(f, LV_E_IO);
   if (n && chance(f, f->faults.short_then_error)) {
     put_pieces(i, iov, n_iov, rnd(f) % n, at);
     return leave(f, LV_E_IO);
@@ -290,7 +298,7 @@ static int fault_sync(lv_disk *d, int fd) {
   disk_fault *f = of(d);
   enter(f);
   inode *i = ino_of(f, fd);
-  if (!i) return leave(f, LV_E_IO);
+  if (!i || halted(f)) return leave(f, LV_E_IO);
   bool bad = chance(f, f->faults.sync_error), evict = rnd(f) % 2;
   for (uint64_t s = 0; s * SECTOR < i->size; s++) {
     if (!i->dirty[s]) continue;
@@ -320,7 +328,7 @@ static int fault_truncate(lv_disk *d, int fd, uint64_t size) {
   disk_fault *f = of(d);
   enter(f);
   inode *i = ino_of(f, fd);
-  if (!i || chance(f, f->faults.write_error)) return leave(f, LV_E_IO);
+  if (!i || halted(f) || chance(f, f->faults.write_error)) return leave(f, LV_E_IO);
   reserve(i, size);
   uint64_t from = size < i->size ? size : i->size, to = size < i->size ? i->size : size;
   if (to > from) {
@@ -345,7 +353,7 @@ static int fault_rename(lv_disk *d, const char *from, const char *to) {
   enter(f);
   entry *e = names_find(&f->now, from);
   if (!e) return leave(f, LV_E_NOT_FOUND);
-  if (chance(f, f->faults.write_error)) return leave(f, LV_E_IO);
+  if (halted(f) || chance(f, f->faults.write_error)) return leave(f, LV_E_IO);
   change_do(f, RENAMED, from, to, e->ino);
   return leave(f, 0);
 }
@@ -355,7 +363,7 @@ static int fault_remove(lv_disk *d, const char *name) {
   enter(f);
   entry *e = names_find(&f->now, name);
   if (!e) return leave(f, LV_E_NOT_FOUND);
-  if (chance(f, f->faults.write_error)) return leave(f, LV_E_IO);
+  if (halted(f) || chance(f, f->faults.write_error)) return leave(f, LV_E_IO);
   change_do(f, REMOVED, name, "", e->ino);
   return leave(f, 0);
 }
@@ -363,7 +371,7 @@ static int fault_remove(lv_disk *d, const char *name) {
 static int fault_sync_dir(lv_disk *d) {
   disk_fault *f = of(d);
   enter(f);
-  if (chance(f, f->faults.sync_error)) return leave(f, LV_E_IO);
+  if (halted(f) || chance(f, f->faults.sync_error)) return leave(f, LV_E_IO);
   names_copy(&f->durable, &f->now);
   changes_forget(f);
   return leave(f, 0);
@@ -404,7 +412,8 @@ static void close_all(disk_fault *f) {
     if (f->fds[i].ino) f->fds[i].ino->fds--;
     f->fds[i].ino = NULL;
   }
-  f->locked = false;
+  f->locked = f->halted = false;
+  f->halt_in = 0;
 }
 
 static void fault_free(lv_disk *d) {
@@ -452,6 +461,19 @@ lv_disk *lv_disk_fault_new(const lv_disk_faults *faults) {
   (void)pthread_mutex_init(&f->mu, NULL);
   for (int i = 0; i < FDS; i++) f->fds[i].no = -1;
   return &f->base;
+}
+
+void lv_disk_fault_halt(lv_disk *d, uint32_t n) {
+  disk_fault *f = of(d);
+  enter(f);
+  f->halt_in = n;
+  (void)leave(f, 0);
+}
+
+bool lv_disk_fault_halted(lv_disk *d) {
+  disk_fault *f = of(d);
+  enter(f);
+  return leave(f, f->halted);
 }
 
 void lv_disk_fault_set(lv_disk *d, const lv_disk_faults *faults) {

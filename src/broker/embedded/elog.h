@@ -178,6 +178,8 @@ typedef struct lv_elog_job lv_elog_job;
 lv_elog_job *lv_elog_job_plan(lv_elog *l, const lv_elog_policy *policy, lv_wall now);
 int lv_elog_job_run(lv_elog *l, lv_elog_job *job);
 int lv_elog_job_apply(lv_elog *l, lv_elog_job *job, uint64_t *ret_freed);
+/* Frees a job that is not applied: only right before lv_elog_abandon. */
+void lv_elog_job_cancel(lv_elog *l, lv_elog_job *job);
 /* Makes the next segment's file ahead of need (a recycled one is used instead where there is one).
  * @housekeeper */
 int lv_elog_prepare_next(lv_elog *l);

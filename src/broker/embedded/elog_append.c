@@ -66,8 +66,7 @@ static int clean_tail(lv_elog *l) {
     if (!iov.iov_base) return LV_E_NOMEM;
     rc = l->disk->ops->write(l->disk, seg->fd, &iov, 1, from);
     free(iov.iov_base);
-    /* The sync covers appended records too: if it fails, so has the log. */
-    if (rc == 0 && (rc = l->disk->ops->sync(l->disk, seg->fd)) < 0) atomic_store(&l->broken, true);
+    if (rc == 0) rc = lv__sync_files(l, &seg->fd, 1, false);
   }
   if (rc == 0) l->dirty_upto = 0;
   return rc;
@@ -114,15 +113,16 @@ static int make_room(lv_elog *l, uint64_t end, uint64_t need) {
 int lv_elog_append(lv_elog *l, lv_batch *const *batches, uint32_t n, uint32_t *ret_n) {
   (void)lv__elog(l);
   uint32_t done = 0;
-  int rc = 0;
-  while (done < n) {
+  int rc = l->note_due && !lv_elog_broken(l) ? lv__note_open(l) : 0;
+  while (rc == 0 && done < n) {
     if (atomic_load_explicit(&l->broken, memory_order_relaxed)) {
       rc = LV_E_IO;
       break;
     }
     if (l->dirty_upto && (rc = clean_tail(l)) < 0) break;
     lv_elog_seg *seg = lv__open_seg(l);
-    uint64_t end = lv_elog_end(l), room = seg->base + seg->cap - LV_ELOG_HEAD - end;
+    uint64_t end = lv_elog_end(l), used = lv__pos_of(seg, end);
+    uint64_t room = used < seg->cap ? seg->cap - used : 0;
     if (batches[done]->bytes > room && (rc = make_room(l, end, batches[done]->bytes)) < 0) break;
     uint32_t got = 0;
     if ((rc = append_run(l, batches + done, n - done, &got)) < 0) break;
@@ -159,11 +159,18 @@ bool lv_elog_sync_begin(lv_elog *l, lv_elog_sync *ret) {
   return true;
 }
 
+int lv__sync_files(lv_elog *l, const int *fds, uint32_t n, bool dir) {
+  (void)pthread_mutex_lock(&l->sync_mu);
+  int rc = lv_elog_broken(l) ? LV_E_IO : 0;
+  for (uint32_t i = 0; rc == 0 && i < n; i++) rc = l->disk->ops->sync(l->disk, fds[i]);
+  if (rc == 0 && dir) rc = l->disk->ops->sync_dir(l->disk);
+  if (rc < 0) atomic_store(&l->broken, true);
+  (void)pthread_mutex_unlock(&l->sync_mu);
+  return rc;
+}
+
 void lv_elog_sync_run(lv_elog *l, lv_elog_sync *s) {
-  (void)lv__elog(l);
-  s->err = 0;
-  for (uint32_t i = 0; s->err == 0 && i < s->n; i++) s->err = l->disk->ops->sync(l->disk, s->fd[i]);
-  if (s->err == 0 && s->dir) s->err = l->disk->ops->sync_dir(l->disk);
+  s->err = lv__sync_files(lv__elog(l), s->fd, s->n, s->dir);
 }
 
 /* Leaves a mark now and then, and one at the end of each segment that is whole on disk. */

@@ -71,7 +71,7 @@ typedef struct lv__idx {
   uint64_t image_n;
   uint64_t entries_at; /* in the file */
   uint32_t n_dir, words;
-  uint64_t seg_end, scan_end; /* scan_end: behind the last record a rebuild saw */
+  uint64_t seg_end;
   lv__dir *dir;
   _Atomic uint8_t *checked; /* per unit: its entries' crc was right once */
 } lv__idx;
@@ -123,6 +123,8 @@ struct lv_elog {
 
   pthread_mutex_t mu; /* segs, units, chans, spares */
   _Atomic uint64_t end, synced;
+  pthread_mutex_t sync_mu;     /* one fdatasync at a time, with what follows from it */
+  _Atomic uint64_t job_synced; /* what housekeeping synced for itself, and relies on */
   _Atomic bool broken;
   _Atomic uint64_t damaged_reads;
   uint64_t dirty_upto; /* a failed write may have left bytes up to here (lsn); 0: none */
@@ -136,6 +138,8 @@ struct lv_elog {
   uint32_t n_spares;
   uint64_t spare_seq;
   uint64_t roll_base; /* this open segment holds only what is not retained: start another */
+  uint64_t top_lsn;   /* no address behind it was ever used, in segments that are gone either */
+  bool note_due;      /* memory log: what is on disk still looks cleanly closed */
   bool job_out;
 };
 
@@ -234,6 +238,15 @@ int lv__idx_check_unit(lv_disk *disk, lv__idx *idx, uint32_t unit);
 /* Makes a sealed segment's index anew from its records, in memory. */
 int lv__idx_rebuild(lv_elog *l, lv_elog_seg *seg);
 
+/* elog_append.c: syncs files, unless the log is broken; breaks it when one fails. The kernel tells
+ * of a failed write-back once: whoever syncs next would believe that all is well, so nobody may
+ * come between the failure and `broken`. */
+int lv__sync_files(lv_elog *l, const int *fds, uint32_t n, bool dir);
+
+/* elog_open.c: appends a note "clean" or "open" */
+int lv__note(lv_elog *l, const char *what);
+int lv__note_open(lv_elog *l);
+
 /* recover.c */
 int lv__recover(lv_elog *l, lv_elog_recovery *rec, char *why);
 typedef struct lv__tail {
@@ -243,6 +256,9 @@ typedef struct lv__tail {
 } lv__tail;
 /* Scans the segments without an index, cuts the torn tail, writes again and syncs what is kept. */
 int lv__recover_tail(lv_elog *l, const lv__tail *t, lv_elog_recovery *rec);
+/* Removes segments that begin inside segment i: what is left of a compaction, or of a segment that
+ * could not be made, so that the log went on in the one before. */
+int lv__drop_overlapped(lv_elog *l, uint32_t i);
 /* Makes sure that there is an open segment (in a new epoch) and that it is on disk. */
 int lv__settle_open(lv_elog *l, bool new_epoch);
 void lv__chans_rewind(lv_elog *l); /* next_w = next */

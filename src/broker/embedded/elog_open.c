@@ -2,6 +2,7 @@
  *
  * @thread main; reopen: writer; the facts: any */
 #include "broker/embedded/elog_int.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 static lv_elog *elog_new(const lv_elog_conf *conf) {
@@ -17,6 +18,7 @@ static lv_elog *elog_new(const lv_elog_conf *conf) {
   l->visible_unsynced = conf->epoch_on_unclean;
   atomic_init(&l->rng, conf->seed);
   (void)pthread_mutex_init(&l->mu, NULL);
+  (void)pthread_mutex_init(&l->sync_mu, NULL);
   l->pages = calloc(LV_ELOG_CHAN_MAX / LV__CHAN_PAGE, sizeof *l->pages);
   if (!l->pages) abort();
   return l;
@@ -28,41 +30,9 @@ static void elog_free(lv_elog *l) {
   free((void *)l->pages);
   free(l->segs);
   (void)pthread_mutex_destroy(&l->mu);
+  (void)pthread_mutex_destroy(&l->sync_mu);
   l->magic = 0;
   free(l);
-}
-
-int lv_elog_open(const lv_elog_conf *conf, lv_elog **ret_log, lv_elog_recovery *ret_rec,
-                 char *why) {
-  assert(conf && conf->disk && conf->name && ret_log && why);
-  lv_elog_recovery rec;
-  lv_elog *l = elog_new(conf);
-  why[0] = 0;
-  int rc = lv__recover(l, &rec, why);
-  if (rc < 0) {
-    elog_free(l);
-    return rc;
-  }
-  if (ret_rec) *ret_rec = rec;
-  *ret_log = l;
-  return 0;
-}
-
-int lv_elog_reopen(lv_elog *l, uint64_t *ret_lost) {
-  (void)lv__elog(l);
-  lv_elog_recovery rec = {0};
-  uint64_t end = lv_elog_end(l), synced = lv_elog_synced(l);
-  assert(lv_elog_broken(l) && !l->job_out);
-  lv__tail tail = {.from = synced, .limit = l->visible_unsynced ? end : synced, .trusted = synced};
-  int rc = lv__recover_tail(l, &tail, &rec);
-  if (rc < 0) return rc;
-  uint64_t lost = end - lv_elog_end(l);
-  l->dirty_upto = 0;
-  lv__chans_rewind(l);
-  if ((rc = lv__settle_open(l, l->visible_unsynced && lost > 0)) < 0) return rc;
-  atomic_store(&l->broken, false);
-  if (ret_lost) *ret_lost = lost;
-  return 0;
 }
 
 /* Syncs what was appended; by the thread that closes. */
@@ -76,11 +46,11 @@ static int sync_all(lv_elog *l) {
   return lv_elog_broken(l) ? LV_E_IO : 0;
 }
 
-static int write_clean_note(lv_elog *l) {
+int lv__note(lv_elog *l, const char *what) {
   lv_rec_in in = {.kind = LV_REC_NOTE,
                   .key_off = LV_REC_NO_KEY,
                   .ingest_ns = lv_wall_now().ns,
-                  .topic = LV_SLICE("clean")};
+                  .topic = lv_slice_str(what)};
   uint32_t size, n;
   int rc = lv_rec_size(&in, &size);
   assert(rc == 0);
@@ -94,13 +64,65 @@ static int write_clean_note(lv_elog *l) {
   return rc;
 }
 
+/* A memory log is marked as open, durably, before the first append: else a power loss that takes
+ * all that was appended would leave a log that looks cleanly closed, and offsets would be given
+ * twice. */
+int lv__note_open(lv_elog *l) {
+  l->note_due = false;
+  int rc = lv__note(l, "open");
+  if (rc == 0) rc = sync_all(l);
+  l->note_due = rc < 0;
+  return rc;
+}
+
+int lv_elog_open(const lv_elog_conf *conf, lv_elog **ret_log, lv_elog_recovery *ret_rec,
+                 char *why) {
+  assert(conf && conf->disk && conf->name && ret_log && why);
+  lv_elog_recovery rec;
+  lv_elog *l = elog_new(conf);
+  why[0] = 0;
+  int rc = lv__recover(l, &rec, why);
+  if (rc == 0 && l->visible_unsynced) {
+    rc = lv__note_open(l);
+    if (rc == LV_E_DISK_FULL) rc = 0; /* appends will try again */
+    if (rc < 0) (void)snprintf(why, LV_ELOG_WHY, "log %s: %s", l->name, lv_err_text(rc));
+  }
+  if (rc < 0) {
+    elog_free(l);
+    return rc;
+  }
+  if (ret_rec) *ret_rec = rec;
+  *ret_log = l;
+  return 0;
+}
+
+int lv_elog_reopen(lv_elog *l, uint64_t *ret_lost) {
+  (void)lv__elog(l);
+  lv_elog_recovery rec = {0};
+  uint64_t end = lv_elog_end(l);
+  uint64_t synced = lv__max(lv_elog_synced(l), atomic_load(&l->job_synced));
+  assert(lv_elog_broken(l) && !l->job_out);
+  l->top_lsn = lv__max(l->top_lsn, end);
+  end = l->top_lsn; /* also what an attempt before this one cut */
+  lv__tail tail = {.from = synced, .limit = l->visible_unsynced ? end : synced, .trusted = synced};
+  int rc = lv__recover_tail(l, &tail, &rec);
+  if (rc < 0) return rc;
+  uint64_t lost = end - lv_elog_end(l);
+  l->dirty_upto = 0;
+  lv__chans_rewind(l);
+  if ((rc = lv__settle_open(l, l->visible_unsynced && lost > 0)) < 0) return rc;
+  atomic_store(&l->broken, false);
+  if (ret_lost) *ret_lost = lost;
+  return 0;
+}
+
 int lv_elog_close(lv_elog *l) {
   if (!l) return 0;
   (void)lv__elog(l);
   assert(!l->job_out);
   int rc = sync_all(l);
   if (rc == 0) rc = lv__chans_store(l);
-  if (rc == 0) rc = write_clean_note(l);
+  if (rc == 0) rc = lv__note(l, "clean");
   if (rc == 0) rc = sync_all(l);
   elog_free(l);
   return rc;

@@ -99,7 +99,7 @@ static int head_check(const uint8_t *p, uint64_t size, const char *log, const lv
     return LV_E_CORRUPT;
   if (h.format > LV_ELOG_FORMAT) return LV_E_FORMAT;
   if (h.base != seg->base || (log && strncmp(h.name, log, sizeof h.name) != 0)) return LV_E_CORRUPT;
-  if (seg->head_ok && h.gen != seg->gen) return LV_E_CORRUPT;
+  if (seg->head_ok && h.gen != seg->gen) return LV_E_NOT_FOUND; /* of the file before */
   if (seg->compacted && h.words != 2) return LV_E_CORRUPT;
   if (h.words < 1 || h.words > 2 || h.end < h.base || h.end - h.base > LV__SEG_SPAN_MAX)
     return LV_E_CORRUPT;
@@ -343,7 +343,6 @@ int lv__idx_rebuild(lv_elog *l, lv_elog_seg *seg) {
     uint8_t *image = lv__idx_image(l->name, tmp, &n);
     rc = lv__idx_of_image(image, n, tmp, &idx);
     assert(rc == 0);
-    idx->scan_end = s.lsn;
     idx->older = atomic_load(&seg->idx);
     atomic_store(&seg->idx, idx);
   }

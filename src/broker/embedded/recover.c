@@ -80,27 +80,42 @@ static int remove_seg_files(lv_elog *l, uint64_t base) {
   return l->disk->ops->remove(l->disk, name);
 }
 
-/* Opens the segments; leaves out (and removes) leftovers of a compaction. */
+/* Whether a file is what is left of a segment that could not be made: no head, no record. */
+static int is_stub(const lv_elog_seg *seg, bool *ret_yes) {
+  const lv_rec *r;
+  uint64_t pos;
+  lv__scan s;
+  *ret_yes = false;
+  if (seg->head_ok) return 0;
+  lv__scan_init(&s, seg, seg->cap, UINT64_MAX);
+  int rc = lv__scan_next(&s, &r, &pos);
+  if (rc == 0) rc = lv__scan_resync(&s);
+  lv__scan_done(&s);
+  *ret_yes = rc == 0;
+  return rc < 0 ? rc : 0;
+}
+
+/* Opens the segments; removes stubs. */
 static int open_segs(lv_elog *l, names *f, char *why) {
   if (f->n_bases) qsort(f->bases, f->n_bases, sizeof *f->bases, cmp_u64);
   for (uint32_t i = 0; i < f->n_bases; i++) {
     lv_elog_seg *seg;
-    lv_elog_seg *last = l->n_segs ? lv__open_seg(l) : NULL;
-    if (last && last->compacted && f->bases[i] < last->end) {
-      int rc = remove_seg_files(l, f->bases[i]);
-      if (rc < 0) return rc;
-      l->dir_dirty = true;
-      continue;
-    }
     int rc = f->bases[i] % LV_REC_ALIGN || f->bases[i] < LV__LSN_FIRST
                  ? LV_E_CORRUPT
                  : lv__seg_open(l->disk, l->name, f->bases[i], &seg);
+    bool stub = false;
+    if (rc == 0 && (rc = is_stub(seg, &stub)) < 0) lv__seg_unref(seg, 1);
+    if (rc == 0 && stub) {
+      l->top_lsn = lv__max(l->top_lsn, seg->base);
+      lv__seg_unref(seg, 1);
+      if ((rc = remove_seg_files(l, f->bases[i])) == 0) l->dir_dirty = true;
+    }
     if (rc < 0) {
       (void)snprintf(why, LV_ELOG_WHY, "%s-%016llx.seg: %s", l->name,
                      (unsigned long long)f->bases[i], lv_err_text(rc));
       return rc;
     }
-    lv__segs_push(l, seg);
+    if (!stub) lv__segs_push(l, seg);
   }
   return 0;
 }
@@ -142,34 +157,72 @@ static void take_dir(lv_elog *l, const lv__idx *idx) {
   }
 }
 
+/* A damaged index file is replaced, or at least removed; housekeeping tries again. */
+static void store_again(lv_elog *l, lv_elog_seg *seg, const lv__idx *idx) {
+  char name[LV__NAME_MAX];
+  if (lv__idx_store(l->disk, l->name, seg, idx->image, idx->image_n) == 0) return;
+  lv__seg_name(l->name, seg->base, "idx", name);
+  (void)l->disk->ops->remove(l->disk, name);
+}
+
+int lv__drop_overlapped(lv_elog *l, uint32_t i) {
+  while (i + 1 < l->n_segs && l->segs[i + 1]->base < l->segs[i]->end) {
+    lv_elog_seg *seg = l->segs[i + 1];
+    int rc = remove_seg_files(l, seg->base);
+    if (rc < 0) return rc;
+    l->dir_dirty = true;
+    memmove(&l->segs[i + 1], &l->segs[i + 2], (l->n_segs - i - 2) * sizeof *l->segs);
+    l->n_segs--;
+    lv__seg_unref(seg, 1);
+  }
+  return 0;
+}
+
+/* Where a segment ends of which neither index nor head says it: behind its last sound record, or
+ * where the next one says that it ended (what is between is damaged). */
+static int find_end(lv_elog *l, uint32_t i) {
+  lv_elog_seg *seg = l->segs[i];
+  const lv_rec *r;
+  uint64_t pos, end = seg->base, room = seg->base + lv__max(seg->cap, LV_ELOG_HEAD) - LV_ELOG_HEAD;
+  lv__scan s;
+  int rc;
+  lv__scan_init(&s, seg, seg->cap, room);
+  do {
+    while ((rc = lv__scan_next(&s, &r, &pos)) == 1) end = s.lsn;
+  } while (rc == 0 && (rc = lv__scan_resync(&s)) == 1);
+  lv__scan_done(&s);
+  seg->end = end;
+  if (rc < 0 || (rc = lv__drop_overlapped(l, i)) < 0) return rc;
+  const lv_elog_seg *next = i + 1 < l->n_segs ? l->segs[i + 1] : NULL;
+  uint64_t told = !next ? end : next->head_ok ? next->prev_end : next->base;
+  if (told > end && told <= room) seg->end = told;
+  return 0;
+}
+
 /* Segments that cannot be the tail, because a sealed or a marked one follows: their index is made
  * anew when it is missing. */
 static int take_sealed(lv_elog *l, uint64_t trusted, lv_elog_recovery *rec) {
   uint32_t sealed = 0;
+  int rc = 0;
+  for (uint32_t i = 0; rc == 0 && i < l->n_segs; i++)
+    if (atomic_load(&l->segs[i]->idx) || l->segs[i]->compacted) rc = lv__drop_overlapped(l, i);
   for (uint32_t i = 0; i < l->n_segs; i++)
     if (atomic_load(&l->segs[i]->idx) || l->segs[i]->compacted ||
-        (i + 1 < l->n_segs && l->segs[i + 1]->base <= trusted && l->segs[i + 1]->head_ok &&
-         l->segs[i + 1]->mark))
+        (i + 1 < l->n_segs && l->segs[i + 1]->base <= trusted && l->segs[i + 1]->mark))
       sealed = i + 1;
-  for (uint32_t i = 0; i < sealed; i++) {
+  for (uint32_t i = 0; rc == 0 && i < sealed && i < l->n_segs; i++) {
     lv_elog_seg *seg = l->segs[i];
     if (!atomic_load(&seg->idx)) {
-      uint64_t room = seg->base + seg->cap - LV_ELOG_HEAD;
-      uint64_t next = i + 1 < l->n_segs ? l->segs[i + 1]->base : room;
-      if (seg->cap < LV_ELOG_HEAD) room = seg->base;
-      if (!seg->compacted && i + 1 < l->n_segs && l->segs[i + 1]->head_ok &&
-          l->segs[i + 1]->prev_end >= seg->base)
-        next = l->segs[i + 1]->prev_end;
-      if (!seg->compacted) seg->end = lv__min(room, next);
-      int rc = lv__idx_rebuild(l, seg);
-      if (rc < 0) return rc;
-      lv__idx *idx = atomic_load(&seg->idx);
-      if (!seg->compacted && idx->scan_end < seg->end && next > room) seg->end = idx->scan_end;
+      uint32_t n = l->n_segs;
+      if (!seg->compacted && (rc = find_end(l, i)) < 0) return rc;
+      sealed -= n - l->n_segs;
+      if ((rc = lv__idx_rebuild(l, seg)) < 0) return rc;
       rec->indexes_rebuilt++;
+      store_again(l, seg, atomic_load(&seg->idx));
     }
     take_dir(l, atomic_load(&seg->idx));
   }
-  return 0;
+  return rc;
 }
 
 static bool first_seen(lv_elog *l, uint32_t chan, uint64_t *ret) {
@@ -221,38 +274,28 @@ static int keep_spares(lv_elog *l, const names *f, bool clean) {
   return rc;
 }
 
+/* What interrupted steps left; one that is repeated meanwhile may have taken its file along. */
 static int remove_leftovers(lv_elog *l, const names *f) {
   int rc = 0;
   for (uint32_t i = 0; rc == 0 && i < f->n_junk; i++, l->dir_dirty = true)
-    rc = l->disk->ops->remove(l->disk, f->junk[i]);
+    if ((rc = l->disk->ops->remove(l->disk, f->junk[i])) == LV_E_NOT_FOUND) rc = 0;
   for (uint32_t i = 0; rc == 0 && i < f->n_idx; i++) {
     if (f->n_bases && bsearch(&f->idx[i], f->bases, f->n_bases, sizeof *f->bases, cmp_u64))
       continue;
     char name[LV__NAME_MAX];
     lv__seg_name(l->name, f->idx[i], "idx", name);
-    rc = l->disk->ops->remove(l->disk, name);
+    if ((rc = l->disk->ops->remove(l->disk, name)) == LV_E_NOT_FOUND) rc = 0;
   }
   return rc;
 }
 
+/* An empty segment of the epoch before stays until housekeeping drops it: its base is what says
+ * which addresses were used, even if all of its records were lost. */
 int lv__epoch_begin(lv_elog *l) {
-  lv_elog_seg *seg = l->n_segs ? lv__open_seg(l) : NULL;
-  uint64_t end = l->n_segs ? lv_elog_end(l) : 0, prev_end = end;
-  uint64_t base = end ? (end / LV__EPOCH_STEP + 1) * LV__EPOCH_STEP : LV__LSN_FIRST;
+  uint64_t end = l->n_segs ? lv_elog_end(l) : 0, top = lv__max(end, l->top_lsn);
+  uint64_t base = top ? (top / LV__EPOCH_STEP + 1) * LV__EPOCH_STEP : LV__LSN_FIRST;
   lv__epoch_new(l);
-  if (seg && !atomic_load(&seg->idx) && end == seg->base) { /* empty: its place is taken */
-    char name[LV__NAME_MAX];
-    lv__seg_name(l->name, seg->base, "seg", name);
-    int rc = l->disk->ops->remove(l->disk, name);
-    if (rc < 0) return rc;
-    prev_end = seg->prev_end;
-    (void)pthread_mutex_lock(&l->mu);
-    lv__mem_drop(l, seg);
-    l->n_segs--;
-    (void)pthread_mutex_unlock(&l->mu);
-    lv__seg_unref(seg, 1);
-  }
-  return lv__seg_switch(l, base, l->n_segs ? prev_end : base, 0);
+  return lv__seg_switch(l, base, end ? end : base, 0);
 }
 
 int lv__settle_open(lv_elog *l, bool new_epoch) {
@@ -303,7 +346,9 @@ static int recover_from(lv_elog *l, names *f, lv_elog_recovery *rec, char *why) 
 void lv__chans_rewind(lv_elog *l) {
   for (uint32_t i = 1; i < l->chan_top; i++) {
     lv__chan *c = lv__chan_at(l, i, false);
-    if (c) c->next_w = c->next;
+    if (!c) continue;
+    c->next_w = c->next;
+    c->first = lv__min(c->first, c->next); /* retention may have passed what was never visible */
   }
 }
 

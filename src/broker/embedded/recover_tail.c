@@ -72,7 +72,7 @@ static int drop_from(lv_elog *l, uint32_t i, lv_elog_recovery *rec) {
     lv__seg_name(l->name, seg->base, "seg", name);
     int rc = l->disk->ops->remove(l->disk, name);
     if (rc < 0 && rc != LV_E_NOT_FOUND) return rc;
-    rec->torn_bytes += seg->end - seg->base;
+    rec->torn_bytes += seg->end > seg->base ? seg->end - seg->base : seg->cap;
     (void)pthread_mutex_lock(&l->mu);
     seg->end = seg->base;
     lv__mem_truncate(l, seg);
@@ -85,13 +85,16 @@ static int drop_from(lv_elog *l, uint32_t i, lv_elog_recovery *rec) {
   return 0;
 }
 
-/* Whether segment i goes on where the one before ended. */
-static bool chained(const lv_elog *l, uint32_t i, uint64_t limit, uint64_t trusted) {
+/* Whether segment i goes on where the one before ended. A damaged head cannot say; then records at
+ * the right addresses can (which are not behind a hole: the first one is there). */
+static bool chained(const lv_elog *l, uint32_t i, const lv__tail *t, bool scanned) {
   const lv_elog_seg *seg = l->segs[i];
-  if (seg->base < trusted) return true;
-  if (seg->base > limit) return false;
-  if (i == 0) return seg->head_ok || seg->end > seg->base;
-  return (seg->head_ok ? seg->prev_end : seg->base) == l->segs[i - 1]->end;
+  if (seg->base < t->trusted) return true;
+  if (seg->base > t->limit) return false;
+  if (seg->head_ok) return i == 0 || seg->prev_end == l->segs[i - 1]->end;
+  if (!scanned) return true;
+  return seg->end > seg->base &&
+         (i == 0 || seg->base == l->segs[i - 1]->end || seg->base % LV__EPOCH_STEP == 0);
 }
 
 static int write_again(lv_disk *d, int fd, uint64_t pos, uint64_t end) {
@@ -142,13 +145,11 @@ int lv__recover_tail(lv_elog *l, const lv__tail *t, lv_elog_recovery *rec) {
   for (uint32_t i = first; rc == 0 && i < l->n_segs; i++) {
     lv_elog_seg *seg = l->segs[i];
     uint64_t own = lv__min(lv__min(t->trusted, t->limit), end_by_next(l, i));
-    if (i > first && !chained(l, i, t->limit, t->trusted)) {
-      rc = drop_from(l, i, rec);
-      break;
-    }
-    if (t->from == 0 || i + 1 == l->n_segs || seg->end > t->from)
-      rc = scan_one(l, seg, t->from, t->limit, own, rec);
-    if (rc == 0 && i == first && !chained(l, i, t->limit, t->trusted)) rc = drop_from(l, i, rec);
+    bool scan = t->from == 0 || i + 1 == l->n_segs || seg->end > t->from;
+    bool ok = chained(l, i, t, false);
+    if (ok && scan) rc = scan_one(l, seg, t->from, t->limit, own, rec);
+    if (rc == 0 && ok) rc = lv__drop_overlapped(l, i);
+    if (rc == 0 && (!ok || !chained(l, i, t, true))) rc = drop_from(l, i, rec);
   }
   if (rc < 0) return rc;
   if (t->from) {

@@ -169,6 +169,17 @@ static void recycle(lv_elog *l, lv__view *v) {
   if (!take) (void)l->disk->ops->remove(l->disk, v->spare);
 }
 
+static void job_free(lv_elog *l, lv_elog_job *job) {
+  for (uint32_t i = 0; i < job->n_views; i++) {
+    lv__seg_unref(job->views[i].seg, 1);
+    free(job->views[i].own);
+  }
+  free(job->views);
+  free(job->chans);
+  free(job);
+  l->job_out = false;
+}
+
 int lv_elog_job_apply(lv_elog *l, lv_elog_job *job, uint64_t *ret_freed) {
   (void)lv__elog(l);
   assert(l->job_out);
@@ -183,18 +194,19 @@ int lv_elog_job_apply(lv_elog *l, lv_elog_job *job, uint64_t *ret_freed) {
   swap_segs(l, job);
   l->roll_base = job->roll_base;
   (void)pthread_mutex_unlock(&l->mu);
-  for (uint32_t i = 0; i < job->n_views; i++) {
-    lv__view *v = &job->views[i];
-    if (v->dropped) recycle(l, v);
-    lv__seg_unref(v->seg, 1);
-    free(v->own);
-  }
+  for (uint32_t i = 0; i < job->n_views; i++)
+    if (job->views[i].dropped) recycle(l, &job->views[i]);
   if (ret_freed) *ret_freed = job->freed;
-  free(job->views);
-  free(job->chans);
-  free(job);
-  l->job_out = false;
+  job_free(l, job);
   return 0;
+}
+
+void lv_elog_job_cancel(lv_elog *l, lv_elog_job *job) {
+  (void)lv__elog(l);
+  if (!job) return;
+  for (uint32_t i = 0; i < job->n_views; i++) lv__idx_free(l->disk, job->views[i].fresh);
+  lv__seg_unref(job->packed, job->packed != NULL);
+  job_free(l, job);
 }
 
 bool lv_elog_needs_next(lv_elog *l) {

@@ -141,25 +141,24 @@ int lv__retain_state_bytes(lv_elog *l, const lv_elog_job *job, const lv__view *v
 }
 
 int lv__sync_now(lv_elog *l) {
-  lv_elog_seg *segs[16];
-  uint32_t n = 0;
-  int rc = 0;
+  enum { MOST = 16 };
+  lv_elog_seg *segs[MOST];
+  int fds[MOST];
+  uint32_t n = 0, i;
   (void)pthread_mutex_lock(&l->mu);
-  uint64_t synced = lv_elog_synced(l);
-  for (uint32_t i = l->n_segs; i > 0 && n < 16; i--) {
-    segs[n++] = l->segs[i - 1];
-    lv__seg_ref(l->segs[i - 1], 1);
-    if (l->segs[i - 1]->base <= synced) break;
+  uint64_t synced = lv_elog_synced(l), end = lv_elog_end(l);
+  for (i = l->n_segs - 1; i > 0 && l->segs[i]->base > synced; i--) continue;
+  bool all = l->n_segs - i <= MOST;
+  for (; all && i < l->n_segs; i++) {
+    fds[n] = l->segs[i]->fd;
+    segs[n++] = l->segs[i];
+    lv__seg_ref(l->segs[i], 1);
   }
-  bool all = n > 0 && segs[n - 1]->base <= synced;
   (void)pthread_mutex_unlock(&l->mu);
-  if (!all) rc = LV_E_BUSY; /* the sync thread is far behind: another time */
-  for (uint32_t i = n; i > 0; i--) {
-    if (rc == 0 && (rc = l->disk->ops->sync(l->disk, segs[i - 1]->fd)) < 0)
-      atomic_store(&l->broken, true); /* the error is told once: the sync thread may not see it */
-    lv__seg_unref(segs[i - 1], 1);
-  }
-  if (rc == 0) rc = l->disk->ops->sync_dir(l->disk);
+  if (!all) return LV_E_BUSY; /* the sync thread is far behind: another time */
+  int rc = lv__sync_files(l, fds, n, true);
+  while (n > 0) lv__seg_unref(segs[--n], 1);
+  if (rc == 0) atomic_store(&l->job_synced, end); /* reopen must not go back behind it */
   return rc;
 }
 
@@ -183,8 +182,14 @@ static int drop_files(lv_elog *l, lv__view *v, bool recycle) {
   return d->ops->sync_dir(d);
 }
 
+static bool sealed_on_disk(const lv__view *v) {
+  const lv__idx *idx = v->fresh ? v->fresh : atomic_load(&v->seg->idx);
+  return idx && idx->fd >= 0;
+}
+
+/* The newest sealed segment stays: it says where those without an index have to begin. */
 static bool dead(const lv__view *v) {
-  return v->live_bytes == 0 && (atomic_load(&v->seg->idx) || v->fresh);
+  return v->live_bytes == 0 && sealed_on_disk(v) && !v[1].open && sealed_on_disk(&v[1]);
 }
 
 /* Whether nothing in it is needed. A damaged state record: nobody can say, so it stays. */

@@ -122,6 +122,7 @@ static int head_take(lv_elog_seg *seg, const char *log, const uint8_t *page) {
   seg->compacted = h.flags & LV__HEAD_COMPACTED;
   seg->prev_end = h.prev_end;
   seg->gen = h.gen;
+  if (!seg->compacted && h.cap <= LV__SEG_SPAN_MAX) seg->cap = lv__max(seg->cap, h.cap);
   memcpy(seg->epoch, h.epoch, sizeof seg->epoch);
   if (seg->compacted) {
     if (h.end < h.base || h.end - h.base > LV__SEG_SPAN_MAX) return LV_E_CORRUPT;
@@ -182,6 +183,7 @@ void lv__segs_push(lv_elog *l, lv_elog_seg *seg) {
   }
   assert(l->n_segs == 0 || lv__open_seg(l)->base < seg->base);
   l->segs[l->n_segs++] = seg;
+  l->top_lsn = lv__max(l->top_lsn, lv__max(seg->base, seg->end));
 }
 
 /* Size of the next segment's file: four times the last one's. */
