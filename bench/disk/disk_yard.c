@@ -205,5 +205,7 @@ int main(int argc, char **argv) {
   (void)prctl(PR_SET_TIMERSLACK, 1UL);
   int code = lat ? latency(&y) : append(&y);
   (void)unlink(y.path);
+  (void)close(y.fd);
+  free(y.bytes);
   return code;
 }

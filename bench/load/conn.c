@@ -54,6 +54,22 @@ static void note_error(lg_run *run, const lg_conn *conn, const char *why) {
                  conn->index, why);
 }
 
+static void watch(lg_run *run, lg_conn *conn, int op, uint32_t events) {
+  struct epoll_event ev = {.events = events, .data.ptr = conn};
+  if (epoll_ctl(run->epfd, op, conn->fd, &ev)) abort();
+}
+
+static void want(lg_run *run, lg_conn *conn, bool out, bool deaf) {
+  if (conn->epollout == out && conn->deaf == deaf) return;
+  conn->epollout = out;
+  conn->deaf = deaf;
+  watch(run, conn, EPOLL_CTL_MOD, (deaf ? 0u : EPOLLIN) | (out ? EPOLLOUT : 0u));
+}
+
+static void want_out(lg_run *run, lg_conn *conn, bool on) {
+  want(run, conn, on, conn->deaf);
+}
+
 /* --reconnect: the connection is to come back; what it owned of the old one is forgotten. */
 static void soft_kill(lg_run *run, lg_conn *conn) {
   if (conn->state == LG_READY) {
@@ -68,6 +84,21 @@ static void soft_kill(lg_run *run, lg_conn *conn) {
   conn->in_n = conn->out_n = conn->out_off = conn->subacks_due = 0;
   conn->ping_ns = lg_now_ns();
   run->down++;
+}
+
+void lg_conns_tick(lg_run *run) {
+  uint32_t refill = (uint32_t)(run->opt.slow_bytes_per_s / 10);
+  for (uint64_t i = 0; i < run->opt.slow && i < run->opt.subs; i++) {
+    lg_conn *conn = &run->conns[i];
+    conn->budget = refill; /* what was not used is forfeit: no bursts */
+    if (conn->fd >= 0 && conn->state == LG_READY) want(run, conn, conn->epollout, false);
+  }
+  if (run->phase != LG_MEASURE && run->phase != LG_WARMUP) return;
+  run->churn_due += (double)run->opt.churn_per_s / 10;
+  for (; run->churn_due >= 1; run->churn_due -= 1) {
+    lg_conn *conn = &run->conns[(uint32_t)(lg_random(run) * (double)run->conn_n) % run->conn_n];
+    if (conn->state == LG_READY) lg_conn_kill(run, conn, "cut off");
+  }
 }
 
 void lg_conns_return(lg_run *run, int64_t now_ns) {
@@ -105,11 +136,6 @@ void lg_conn_done(lg_conn *conn) {
   conn->in = conn->out = NULL;
 }
 
-static void watch(lg_run *run, lg_conn *conn, int op, uint32_t events) {
-  struct epoll_event ev = {.events = events, .data.ptr = conn};
-  if (epoll_ctl(run->epfd, op, conn->fd, &ev)) abort();
-}
-
 int lg_conn_dial(lg_run *run, lg_conn *conn) {
   const struct addrinfo *to = server_addr(run);
   conn->state = LG_DIALING;
@@ -121,6 +147,10 @@ int lg_conn_dial(lg_run *run, lg_conn *conn) {
   }
   int on = 1;
   (void)setsockopt(conn->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  if (conn->slow) {
+    int bytes = 4096; /* what the kernel would take for it, it did not read */
+    (void)setsockopt(conn->fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+  }
   bind_source(to, conn->fd, (uint32_t)(conn - run->conns));
   if (connect(conn->fd, to->ai_addr, to->ai_addrlen) && errno != EINPROGRESS) {
     char why[80];
@@ -128,6 +158,7 @@ int lg_conn_dial(lg_run *run, lg_conn *conn) {
     return -1;
   }
   conn->epollout = 1;
+  conn->deaf = 0;
   watch(run, conn, EPOLL_CTL_ADD, EPOLLIN | EPOLLOUT);
   return 0;
 }
@@ -141,12 +172,6 @@ static void keep(uint8_t **buf, uint32_t *cap, uint32_t have, const uint8_t *p, 
     *cap = grown;
   }
   memcpy(*buf + have, p, n);
-}
-
-static void want_out(lg_run *run, lg_conn *conn, bool on) {
-  if (conn->epollout == on) return;
-  conn->epollout = on;
-  watch(run, conn, EPOLL_CTL_MOD, EPOLLIN | (on ? EPOLLOUT : 0u));
 }
 
 void lg_conn_send(lg_run *run, lg_conn *conn, size_t n) {
@@ -248,7 +273,14 @@ static void receive(lg_run *run, lg_conn *conn) {
     lg_conn_kill(run, conn, "the server sent a packet larger than any expected");
     return;
   }
-  ssize_t got = recv(conn->fd, run->in + kept, run->in_cap - kept, 0);
+  size_t room = run->in_cap - kept;
+  bool slow = conn->slow && conn->state == LG_READY && run->phase < LG_DRAIN;
+  if (slow && conn->budget < room) room = conn->budget;
+  if (room == 0) {
+    want(run, conn, conn->epollout, true);
+    return;
+  }
+  ssize_t got = recv(conn->fd, run->in + kept, room, 0);
   run->now.reads++;
   if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (got <= 0) {
@@ -256,6 +288,7 @@ static void receive(lg_run *run, lg_conn *conn) {
     return;
   }
   run->now.bytes_in += (uint64_t)got;
+  if (slow) conn->budget -= (uint32_t)got;
   size_t n = kept + (size_t)got;
   int64_t used = packets(run, conn, run->in, n, &out);
   if (used < 0) return;

@@ -56,7 +56,8 @@ typedef struct lg_flight { /* --reconnect: a message that is not acked */
 
 typedef struct lg_conn {
   int fd;
-  uint8_t role, state, dirty, epollout, returning;
+  uint8_t role, state, dirty, epollout, returning, slow, deaf; /* deaf: out of budget */
+  uint32_t budget;                                             /* slow: bytes it may read yet */
   uint16_t pid_next, pid_acked; /* ids are 1 … 65535 in turn; acks come in that order */
   uint32_t index;               /* within its role */
   uint32_t stream0, stream_n, stream_next;
@@ -115,7 +116,8 @@ typedef struct lg_run {
   uint64_t unique_start, unique_end, expected;
   uint64_t foreign, corrupt, unexpected, nacked, acks_misordered, written_off, backlogged_seen;
   uint64_t closed_early, refused, broke, came_back, resent, lost_unacked;
-  uint32_t down;                                               /* waiting to dial again */
+  uint32_t down; /* waiting to dial again */
+  double churn_due;
   int64_t acked_ns, delivered_ns, ack_gap_ns, delivery_gap_ns; /* last, and longest pause */
   char first_error[160];
   int64_t start_ns, end_ns, connect_start_ns, connect_end_ns;
@@ -132,6 +134,8 @@ void lg_conn_event(lg_run *run, lg_conn *conn, uint32_t events);
 void lg_conn_send(lg_run *run, lg_conn *conn, size_t n);
 void lg_conn_kill(lg_run *run, lg_conn *conn, const char *why);
 void lg_conn_done(lg_conn *conn);
+/* A tenth of a second has gone by: slow subscribers may read again, --churn cuts some off. */
+void lg_conns_tick(lg_run *run);
 /* Dials again those whose pause is over. */
 void lg_conns_return(lg_run *run, int64_t now_ns);
 /* handle.c: one framed packet; writes answers at out, returns their size; -1 kills. */
@@ -150,6 +154,7 @@ void lg_stalls(lg_run *run, int64_t now_ns);
 /* setup.c */
 void lg_setup(lg_run *run);
 void lg_teardown(lg_run *run);
+double lg_random(lg_run *run); /* (0, 1] */
 lg_conn *lg_pub_of(lg_run *run, uint32_t stream);
 /* run.c */
 int lg_run_all(lg_run *run);

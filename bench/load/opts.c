@@ -142,6 +142,13 @@ static const row rows[] = {
     {"ramp", "N", "connects a second (5000)", K_U64, AT(ramp_per_s), 1, 1e6, NULL},
     {"connecting", "N", "connects under way at once, at most (256)", K_U64, AT(connecting_max), 1,
      1e6, NULL},
+    {"churn", "N",
+     "with --reconnect: connections a second, drawn at random, that are cut off and come back (0)",
+     K_U64, AT(churn_per_s), 0, 100000, NULL},
+    {"slow", "N", "that many of the subscribers read slowly until the drain (0)", K_U64, AT(slow),
+     0, 1e6, NULL},
+    {"slow-rate", "BYTES", "what a slow subscriber reads a second (10000)", K_U64,
+     AT(slow_bytes_per_s), 10, 1e9, NULL},
     {"server-pid", "PID", "server process whose CPU and memory are read (may be repeated)", K_FUNC,
      0, 0, 0, set_pid},
     {"json", "FILE", "write the result there as one JSON object (- is standard output)", K_STR,
@@ -192,12 +199,12 @@ static void help(void) {
   for (int i = 0; i < ROWS; i++) {
     char left[64];
     (void)snprintf(left, sizeof left, "--%s %s", rows[i].name, rows[i].arg ? rows[i].arg : "");
-    (void)printf("  %-20s ", left);
-    int col = 23;
+    (void)printf("  %-20s", left);
+    int col = 22;
     for (const char *p = rows[i].help; *p;) { /* wrap at 100 columns */
       int word = (int)strcspn(p, " ");
-      if (col + word > 99) (void)printf("\n%23s", ""), col = 23;
-      (void)printf("%.*s ", word, p);
+      if (col + 1 + word > 99) (void)printf("\n%22s", ""), col = 22;
+      (void)printf(" %.*s", word, p);
       col += word + 1;
       p += word + (p[word] == ' ');
     }
@@ -257,6 +264,7 @@ static void check(lg_opts *o) {
     bad("topic", o->topic, "needs %i when there is more than one topic");
   if (strlen(o->topic) > LG_TOPIC_MAX - 24) bad("topic", o->topic, "too long");
   if (o->mode == LG_OPEN && o->pubs == 0) bad("rate", NULL, "needs publishers");
+  if (o->churn_per_s && !o->reconnect) bad("churn", NULL, "needs --reconnect");
   if (o->password && !strcmp(o->password, "-")) o->password = getenv("LAVVA_KEY");
 }
 
@@ -273,6 +281,7 @@ void lg_opts_parse(int argc, char **argv, lg_opts *ret_opts) {
                .settle_s = 0.2,
                .ramp_per_s = 5000,
                .connecting_max = 256,
+               .slow_bytes_per_s = 10000,
                .pattern = "free"};
   struct option longs[ROWS + 2] = {0};
   for (int i = 0; i < ROWS; i++)

@@ -22,6 +22,7 @@ typedef struct lg_opts {
   /* how */
   lg_mode mode;
   uint64_t window, count, nap_us;
+  uint64_t slow, slow_bytes_per_s, churn_per_s;
   double rate_per_s;
   bool poisson;
   double warmup_s, duration_s, drain_s, stall_s, settle_s;

@@ -6,13 +6,6 @@
 #include <assert.h>
 #include <math.h>
 
-static double random_unit(lg_run *run) { /* xorshift64*, (0, 1] */
-  run->rng ^= run->rng >> 12;
-  run->rng ^= run->rng << 25;
-  run->rng ^= run->rng >> 27;
-  return ((double)((run->rng * 0x2545F4914F6CDD1DULL) >> 11) + 1) / 9007199254740992.0;
-}
-
 void lg_credit(lg_run *run, uint32_t stream, uint32_t from, uint32_t to, int64_t now_ns) {
   lg_stream *st = &run->streams[stream];
   if (!st->seen) return;
@@ -171,7 +164,7 @@ static void schedule_next(lg_run *run) {
   const lg_opts *o = &run->opt;
   run->open_made++;
   if (o->poisson)
-    run->due_next_ns += -log(random_unit(run)) * 1e9 / o->rate_per_s;
+    run->due_next_ns += -log(lg_random(run)) * 1e9 / o->rate_per_s;
   else
     run->due_next_ns = (double)run->open_made * 1e9 / o->rate_per_s;
 }
@@ -185,7 +178,7 @@ static lg_conn *draw_publisher(lg_run *run) {
   const lg_opts *o = &run->opt;
   uint32_t i = run->pub_turn;
   if (o->poisson)
-    i = (uint32_t)(random_unit(run) * (double)o->pubs);
+    i = (uint32_t)(lg_random(run) * (double)o->pubs);
   else if (++run->pub_turn == o->pubs)
     run->pub_turn = 0;
   if (i >= o->pubs) i = (uint32_t)o->pubs - 1;

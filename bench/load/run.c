@@ -165,6 +165,7 @@ static void ticks(lg_run *run, pace *pc, int64_t now_ns) {
   }
   if (now_ns - pc->ping_ns >= SECOND_NS / 10) {
     ping_some(run, now_ns);
+    lg_conns_tick(run);
     lg_conns_return(run, now_ns);
     if (run->phase == LG_WARMUP || run->phase == LG_MEASURE) lg_stalls(run, now_ns);
     pc->ping_ns = now_ns;

@@ -90,6 +90,7 @@ static void setup_conns(lg_run *run) {
     conn->index = i - (uint32_t)(conn->role == LG_SUB   ? 0
                                  : conn->role == LG_PUB ? o->subs
                                                         : o->subs + o->pubs);
+    conn->slow = conn->role == LG_SUB && conn->index < o->slow;
     if (conn->role == LG_PUB) {
       conn->stream0 = first(conn->index, run->stream_n, o->pubs);
       conn->stream_n = first(conn->index + 1u, run->stream_n, o->pubs) - conn->stream0;
@@ -135,6 +136,13 @@ void lg_setup(lg_run *run) {
     for (uint32_t i = 1; i + 1 < LG_BACKLOG_MAX; i++) run->due[i].next = i + 1;
     run->due_free = 1;
   }
+}
+
+double lg_random(lg_run *run) { /* xorshift64*, (0, 1] */
+  run->rng ^= run->rng >> 12;
+  run->rng ^= run->rng << 25;
+  run->rng ^= run->rng >> 27;
+  return ((double)((run->rng * 0x2545F4914F6CDD1DULL) >> 11) + 1) / 9007199254740992.0;
 }
 
 lg_conn *lg_pub_of(lg_run *run, uint32_t stream) {
