@@ -29,16 +29,22 @@ typedef struct lv_mqtt_conn {
   lv_conn *conn;
   lv_gw_loop *gl;
   lv_sess *sess;
-  lv_handshake *hs;
-  struct lv_mqtt_conn *paused_next;
-  int64_t rx_ns; /* when the last packet came */
+  union {
+    lv_handshake *hs;                 /* until CONNACK, then NULL */
+    struct lv_mqtt_conn *paused_next; /* in gl->paused */
+  };
+  uint32_t rx_ms; /* when the last packet came; wraps */
   uint32_t rate_second, rate_count;
-  uint32_t app_slot;
   uint32_t packet_max; /* once OPEN */
-  uint16_t keep_alive_s;
+  uint16_t app_slot, keep_alive_s;
   uint8_t state, version;
   bool paused, draining, counted;
 } lv_mqtt_conn;
+static_assert(sizeof(lv_mqtt_conn) <= 56, "paid by each idle connection");
+
+static uint32_t now_ms(const lv_mqtt_conn *mc) {
+  return (uint32_t)(mc->conn->loop->now.ns / 1000000);
+}
 
 static void put(lv_mqtt_conn *mc, const uint8_t *p, uint32_t n) {
   memcpy(lv_outq_put(&mc->conn->outq, n, 0, (lv_mono){0}), p, n);
@@ -134,7 +140,7 @@ static void ready(void *conn, lv_sess *sess, bool present, int err) {
   handshake_free(mc->hs);
   mc->hs = NULL;
   mc->state = OPEN;
-  mc->rx_ns = c->loop->now.ns;
+  mc->rx_ms = now_ms(mc);
   if (!mc->draining) arm_keep_alive(mc);
   lv_sess_start(mc->sess);
   if (!mc->draining) lv_conn_resume(c, LV_PAUSE_HANDSHAKE);
@@ -165,7 +171,7 @@ static void claimed(lv_claim *claim, lv_sess *sess, int err) {
 
 static int take_slot(lv_mqtt_conn *mc, const lv_auth *auth) {
   uint32_t n = sizeof mc->gl->gateway->app_conns / sizeof mc->gl->gateway->app_conns[0];
-  mc->app_slot = auth->app_id < n ? auth->app_id : n - 1;
+  mc->app_slot = (uint16_t)(auth->app_id < n ? auth->app_id : n - 1);
   uint32_t max = auth->app->limits.connections;
   uint32_t now = atomic_fetch_add(&mc->gl->gateway->app_conns[mc->app_slot], 1);
   mc->counted = true;
@@ -243,6 +249,7 @@ void lv__mqtt_resume_all(lv_gw_loop *gl) {
   while (list) {
     lv_mqtt_conn *mc = list;
     list = mc->paused_next;
+    mc->paused_next = NULL;
     mc->paused = false;
     lv_conn_resume(mc->conn, LV_PAUSE_BROKER);
   }
@@ -342,7 +349,7 @@ static uint32_t on_bytes(lv_conn *c, const uint8_t *p, uint32_t n) {
       break;
     }
     lv_slice body = lv_slice_of(p + used + h.len, h.remaining);
-    mc->rx_ns = c->loop->now.ns;
+    mc->rx_ms = now_ms(mc);
     if (!err && mc->state == NEW) {
       used += size;
       on_connect(mc, body);
@@ -382,7 +389,7 @@ static void on_deadline(lv_conn *c) {
     return;
   }
   if (c->paused & LV_PAUSE_RATE) {
-    mc->rx_ns = c->loop->now.ns;
+    mc->rx_ms = now_ms(mc);
     arm_keep_alive(mc);
     lv_conn_resume(c, LV_PAUSE_RATE);
     return;
@@ -392,10 +399,10 @@ static void on_deadline(lv_conn *c) {
     lv_conn_close(c, LV_E_TIMEOUT, false);
     return;
   }
-  int64_t due = mc->rx_ns + mc->keep_alive_s * INT64_C(1500000000);
-  if (c->paused) due = c->loop->now.ns + 1000000000; /* it is we who do not read */
-  if (c->loop->now.ns < due) {
-    lv_conn_deadline(c, (lv_dur){due - c->loop->now.ns});
+  uint32_t quiet = now_ms(mc) - mc->rx_ms, allowed = mc->keep_alive_s * 1500u;
+  if (c->paused) quiet = allowed - 1000; /* it is we who do not read */
+  if (quiet < allowed) {
+    lv_conn_deadline(c, LV_MS(allowed - quiet));
     return;
   }
   say_bye(mc, LV_E_KEEP_ALIVE);
@@ -417,10 +424,12 @@ static void on_close(lv_conn *c, int err) {
     lv_mqtt_conn **p = &mc->gl->paused;
     while (*p != mc) p = &(*p)->paused_next;
     *p = mc->paused_next;
+    mc->paused_next = NULL;
+    mc->paused = false;
   }
   if (mc->sess) {
     lv_sess_detach(mc->sess, err);
-    if (mc->hs) handshake_free(mc->hs);
+    if (mc->hs && !mc->paused) handshake_free(mc->hs);
   } else if (mc->hs) {
     if (mc->hs->claim.shard) {
       mc->hs->claim.cancelled = true; /* its answer frees it */
