@@ -33,10 +33,9 @@ typedef struct lv_mqtt_conn {
     lv_handshake *hs;                 /* until CONNACK, then NULL */
     struct lv_mqtt_conn *paused_next; /* in gl->paused */
   };
-  uint32_t rx_ms; /* when the last packet came; wraps */
-  uint32_t rate_second, rate_count;
-  uint32_t packet_max; /* once OPEN */
-  uint16_t app_slot, keep_alive_s;
+  uint32_t rx_ms;                  /* when the last packet came; wraps */
+  uint32_t rate_count, packet_max; /* packet_max: once OPEN */
+  uint16_t rate_second, app_slot, keep_alive_s;
   uint8_t state, version;
   bool paused, draining, counted;
 } lv_mqtt_conn;
@@ -259,7 +258,7 @@ void lv__mqtt_resume_all(lv_gw_loop *gl) {
 static bool over_rate(lv_mqtt_conn *mc) {
   uint32_t max = lv_shard_conf(mc->gl->shard)->limits.messages_per_s;
   if (!max) return false;
-  uint32_t second = (uint32_t)(mc->conn->loop->now.ns / 1000000000);
+  uint16_t second = (uint16_t)(mc->conn->loop->now.ns / 1000000000);
   if (second != mc->rate_second) {
     mc->rate_second = second;
     mc->rate_count = 0;
