@@ -3,9 +3,9 @@
 #include "core/suggest.h"
 #include <string.h>
 
-const lv_cli_cmd *const lv_cli_commands[] = {&lv_cli_pub,     &lv_cli_sub,     &lv_cli_demo,
-                                             &lv_cli_top,     &lv_cli_check,   &lv_cli_key,
-                                             &lv_cli_version, &lv_cli_help_cmd};
+const lv_cli_cmd *const lv_cli_commands[] = {&lv_cli_serve, &lv_cli_pub,     &lv_cli_sub,
+                                             &lv_cli_demo,  &lv_cli_top,     &lv_cli_check,
+                                             &lv_cli_key,   &lv_cli_version, &lv_cli_help_cmd};
 const uint32_t lv_cli_n_commands = sizeof lv_cli_commands / sizeof *lv_cli_commands;
 
 static void overview(FILE *out) {
@@ -68,6 +68,7 @@ int main(int argc, char **argv) {
     return LV_EXIT_USAGE;
   }
   const char *name = argv[1];
+  if (argv[0] && argv[0][0]) lv_cli_program = argv[0];
   if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) name = "help";
   if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) name = "version";
   const lv_cli_cmd *cmd = find(name);

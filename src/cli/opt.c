@@ -2,6 +2,7 @@
  * options as `--name value` or `--name=value`, short ones as `-x value`, `-xvalue`, flags bundled
  * (`-qv`); `--` ends them; `-` alone is an operand. Options and operands may be mixed. */
 #include "cli/cli.h"
+#include "cli/commands.h"
 #include "core/err.h"
 #include "core/suggest.h"
 #include <assert.h>
@@ -10,6 +11,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+
+const char *lv_cli_program = "lavva";
 
 int lv_cli_fail(const lv_cli_cmd *cmd, const char *fmt, ...) {
   va_list ap;

@@ -1,6 +1,7 @@
 /* server.c: see server.h. */
 #include "cli/server.h"
 #include "broker/broker.h"
+#include "broker/embedded/disk.h"
 #include "core/log.h"
 #include "gateway/gateway.h"
 #include "net/http.h"
@@ -11,6 +12,7 @@
 
 struct lv_server {
   lv_conf *conf;
+  lv_disk *disk;
   lv_broker *broker;
   lv_realm *realm;
   lv_gateway *gateway;
@@ -31,9 +33,23 @@ static int open_broker(lv_server *s, char *why) {
                         .tail_bytes = s->conf->tail_bytes,
                         .disk_reserve_bytes = s->conf->disk_reserve_bytes,
                         .sync_interval_ms = s->conf->sync_interval_ms,
+                        .disk = s->disk,
                         .visible = lv_realm_visible,
                         .visible_arg = s->realm};
   return lv_embedded_open(&c, &s->broker, why);
+}
+
+int lv_server_folder(const char *dir, lv_disk **ret_disk) {
+  lv_disk *disk = NULL;
+  int err = lv_disk_file_new(dir, &disk);
+  if (err) return err;
+  err = disk->ops->lock(disk);
+  if (err) {
+    disk->ops->free(disk);
+    return err;
+  }
+  *ret_disk = disk;
+  return 0;
 }
 
 typedef struct lv_start_arg {
@@ -84,9 +100,10 @@ static int open_net(lv_server *s, char *why) {
   return lv_net_open(s->loops, s->n_loops, s->conf, accept, &s->net, why);
 }
 
-int lv_server_start(lv_conf *conf, lv_server **ret_server, char *why) {
+int lv_server_start(lv_conf *conf, lv_disk *disk, lv_server **ret_server, char *why) {
   lv_server *s = calloc(1, sizeof *s);
-  if (!s) return LV_E_NOMEM;
+  if (!s) abort();
+  s->disk = disk;
   s->conf = lv_conf_ref(conf);
   *why = 0;
   int err = lv_realm_new(conf, &lv_gateway_link_ops, &s->realm);
@@ -106,8 +123,10 @@ int lv_server_start(lv_conf *conf, lv_server **ret_server, char *why) {
   return 0;
 }
 
-lv_net *lv_server_net(lv_server *s) {
-  return s->net;
+const char *lv_server_address(const lv_server *s, uint8_t proto) {
+  for (uint32_t i = 0; i < s->conf->n_listens; i++)
+    if (s->conf->listens[i].proto == proto) return lv_net_address(s->net, i);
+  return NULL;
 }
 
 int lv_server_reload(lv_server *s, lv_conf *conf, char *why) {
@@ -141,6 +160,7 @@ uint32_t lv_server_stop(lv_server *s) {
   lv_router_free(s->router);
   lv_gateway_free(s->gateway);
   lv_realm_free(s->realm);
+  s->disk->ops->free(s->disk);
   lv_conf_unref(s->conf);
   free(s);
   return cut;

@@ -11,10 +11,15 @@
 
 typedef struct lv_server lv_server;
 
+struct lv_disk;
+/* Makes (mode 0750) and locks the data folder, before anything in it is touched. LV_E_LOCKED. */
+int lv_server_folder(const char *dir, struct lv_disk **ret_disk);
 /* Opens everything `conf` describes and returns once all listeners accept. why: >= 512 bytes: what
- * failed, where, and what to do. The conf is referenced. */
-int lv_server_start(lv_conf *conf, lv_server **ret_server, char *why);
-lv_net *lv_server_net(lv_server *s);
+ * failed, where, and what to do. The conf is referenced; the disk is taken over, also on failure.
+ */
+int lv_server_start(lv_conf *conf, struct lv_disk *disk, lv_server **ret_server, char *why);
+/* "host:port" of the first listener of a protocol as it was at the start, NULL: none. */
+const char *lv_server_address(const lv_server *s, uint8_t proto);
 /* A new document: keys, certificates, limits, log level. Listeners and the data folder stay. */
 int lv_server_reload(lv_server *s, lv_conf *conf, char *why);
 /* Drains and frees; at most the conf's drain_ms and a little. Returns the number of connections

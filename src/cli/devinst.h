@@ -1,0 +1,37 @@
+/* devinst.h: the development instance: what `lavva serve` makes up when it has no configuration: an
+ * app, a channel, a key, listeners on loopback; and what it tells: dev.env and a block of commands.
+ *
+ * The key lives in dev.env and nowhere else: as long as that file is there its key stays; a lost
+ * file means a new key, and the old one is nobody's.
+ *
+ * @thread main */
+#ifndef LV_CLI_DEVINST_H
+#define LV_CLI_DEVINST_H
+#include "cli/env.h"
+#include "core/conf.h"
+
+#define LV_DEVINST_APP "dev"
+#define LV_DEVINST_CHANNEL "demo"
+
+typedef struct lv_devinst {
+  char key[LV_CONF_KEY_MAX];
+  char env_path[4096];
+} lv_devinst;
+
+/* Takes the key out of DIR/dev.env, or makes a new one, and removes the file. The folder is ours
+ * (locked). LV_E_IO. */
+int lv_devinst_open(const char *dir, lv_devinst *ret);
+/* The document: a YAML text on the heap. */
+char *lv_devinst_document(const lv_devinst *d, const char *dir, bool anonymous);
+/* Addresses of the first listener of each protocol (NULL: none), and where the certificate is. */
+typedef struct lv_devinst_facts {
+  const char *address[LV_PROTO_COUNT];
+  const char *ca;  /* NULL: none */
+  const char *dir; /* as the user wrote it */
+} lv_devinst_facts;
+/* Writes dev.env, once everything accepts. */
+int lv_devinst_publish(const lv_devinst *d, const lv_devinst_facts *f);
+/* The block of ready-to-paste commands. */
+void lv_devinst_print(const lv_devinst *d, const lv_devinst_facts *f, FILE *out);
+
+#endif
