@@ -22,11 +22,12 @@ static int read_stat(const char *root, lv_proc_sample *s) {
   FILE *f = file(root, "stat");
   if (!f) return LV_E_NOT_FOUND;
   while (fgets(line, sizeof line, f) && strncmp(line, "cpu", 3) == 0) {
+    if (!isdigit((unsigned char)line[3])) continue; /* all cores together */
     unsigned long long v[8] = {0};
     unsigned cpu;
     if (sscanf(line, "cpu%u %llu %llu %llu %llu %llu %llu %llu %llu", &cpu, &v[0], &v[1], &v[2],
                &v[3], &v[4], &v[5], &v[6], &v[7]) < 5)
-      continue; /* the line of all cores together */
+      continue;
     if (cpu >= LV_PROC_CPUS) continue;
     s->cpu[cpu][LV_CPU_USER] = v[0] + v[1];
     s->cpu[cpu][LV_CPU_SYSTEM] = v[2] + v[5] + v[6] + v[7]; /* interrupts and stolen time too */
