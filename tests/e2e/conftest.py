@@ -111,6 +111,12 @@ def own_server(request, tmp_path):
     assert not errors, "\n".join(errors)
 
 
+@pytest.fixture(autouse=True)
+def _no_children_left():
+    yield
+    harness.Children.end()
+
+
 @pytest.fixture
 def pub(server):
     """A connected 5.0 client that publishes."""

@@ -360,6 +360,26 @@ class Lavva(Server):
         return {**os.environ, **self.env}
 
 
+class Children:
+    """Processes that a test leaves behind when it fails are ended by conftest.py, by pid."""
+
+    alive = []
+
+    @classmethod
+    def popen(cls, *a, **kw):
+        p = subprocess.Popen(*a, **kw)
+        cls.alive.append(p)
+        return p
+
+    @classmethod
+    def end(cls):
+        for p in cls.alive:
+            if p.poll() is None:
+                p.kill()
+            p.wait()
+        cls.alive.clear()
+
+
 def cli(*args, **kw):
     kw.setdefault("timeout", DEADLINE)
     return subprocess.run([BIN, *args], stdin=kw.pop("stdin", None) or (

@@ -112,7 +112,7 @@ def packet(kind, flags, body):
 class Will:
     def __init__(self, topic, payload=b"", qos=0, retain=False, props=None):
         self.topic, self.payload, self.qos, self.retain, self.props = (
-            topic, payload, qos, retain, props)
+            topic, payload.encode() if isinstance(payload, str) else payload, qos, retain, props)
 
 
 def connect(client_id="", v=5, clean=True, keepalive=60, user=None, password=None, will=None,

@@ -27,7 +27,7 @@ class Sub:
     that it is known to be subscribed."""
 
     def __init__(self, server, *args):
-        self.p = subprocess.Popen(["stdbuf", "-oL", BIN, "sub", *args], env=env_of(server),
+        self.p = harness.Children.popen(["stdbuf", "-oL", BIN, "sub", *args], env=env_of(server),
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.lines, self.err = [], []
         self.threads = [threading.Thread(target=self._read, args=a, daemon=True)
@@ -286,7 +286,7 @@ def test_sub_comes_back(own_server, tmp_path):
 
 def test_broken_pipe(server, t):
     c = server.connected()
-    out = subprocess.Popen(["bash", "-c", f"'{BIN}' sub '{t}' | head -n 2"], env=env_of(server),
+    out = harness.Children.popen(["bash", "-c", f"'{BIN}' sub '{t}' | head -n 2"], env=env_of(server),
                            stdout=subprocess.PIPE, text=True)
 
     def going():
@@ -377,7 +377,7 @@ def test_demo(own_server):
     s = own_server().start()
     c = s.connected()
     c.subscribe("#")
-    p = subprocess.Popen([BIN, "demo", "--data", s.data], stdout=subprocess.DEVNULL,
+    p = harness.Children.popen([BIN, "demo", "--data", s.data], stdout=subprocess.DEVNULL,
                          stderr=subprocess.PIPE, text=True, cwd=s.dir)
     try:
         topics = set()
@@ -395,7 +395,7 @@ def test_demo(own_server):
 def test_top_in_a_pipe(own_server):
     """Off a terminal: a line every few seconds."""
     s = own_server().start()
-    p = subprocess.Popen([BIN, "top", "--data", s.data], stdout=subprocess.PIPE,
+    p = harness.Children.popen([BIN, "top", "--data", s.data], stdout=subprocess.PIPE,
                          stderr=subprocess.STDOUT, text=True, cwd=s.dir)
     line = p.stdout.readline()
     assert line.strip() and "\x1b" not in line

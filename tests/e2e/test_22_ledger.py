@@ -366,7 +366,7 @@ def test_mixed_load(own_server, policy):
     keys = [key("full", ALL, ALL), key("out", ["out/#"], [])]
     chans = [{"name": "flood", "durability": "memory", "slow": policy},
              {"name": "conf", "slow": "conflate"}, {"name": "mem", "durability": "memory"}]
-    lim = {"queue": "64KiB", "inflight": 50, "queue_messages": 200}
+    lim = {"queue": "64KiB", "packet": "32KiB", "inflight": 50, "queue_messages": 200}
     s = own_server(config=doc([app(keys=keys, channels=chans, limits=lim)], limits=lim,
                               server={"publish_queue": "1MiB"})).start()
     load = Load(s, 1)

@@ -242,7 +242,7 @@ def test_will_after_restart(s, again):
     watch.disconnect()
     for cid in ("gone", "back"):
         c = s.client(cid, clean=False, properties=KEEP,
-                     will=Will(f"w/{cid}", cid, 1, props={"will_delay": 2}))
+                     will=Will(f"w/{cid}", cid.encode(), 1, props={"will_delay": 2}))
         c.connect()
     now = s.client("now", will=Will("w/now", b"now", 1))
     now.connect()

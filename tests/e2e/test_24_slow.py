@@ -13,9 +13,9 @@ pytestmark = pytest.mark.lavva_only
 
 @pytest.fixture
 def s(own_server):
-    return own_server(config=doc([app(limits={"queue": "64KiB"})],
+    return own_server(config=doc([app(limits={"queue": "64KiB", "packet": "32KiB"})],
                                  server={"connect_timeout": "400ms"},
-                                 limits={"queue": "64KiB"})).start()
+                                 limits={"queue": "64KiB", "packet": "32KiB"})).start()
 
 
 def ends_within(c, low, high):
@@ -101,8 +101,8 @@ def rss_kib(s):
 @pytest.mark.parametrize("policy,reason", [("drop-oldest", "slow"), ("disconnect", "slow")])
 def test_reader_that_never_reads(own_server, policy, reason):
     """QoS 0 meets the channel's policy and a bounded queue; what is dropped is counted."""
-    s = own_server(config=doc([app(limits={"queue": "64KiB"}, channel_defaults={"slow": policy})],
-                              limits={"queue": "64KiB"})).start()
+    s = own_server(config=doc([app(limits={"queue": "64KiB", "packet": "32KiB"}, channel_defaults={"slow": policy})],
+                              limits={"queue": "64KiB", "packet": "32KiB"})).start()
     lazy = s.client()
     lazy.open()
     lazy.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -30,7 +30,7 @@ class Sub:
                server.user, "-P", server.key, "-V", v, *args]
         if tls:
             cmd += ["--cafile", server.ca]
-        self.p = subprocess.Popen(["stdbuf", "-oL", *cmd], stdout=subprocess.PIPE,
+        self.p = harness.Children.popen(["stdbuf", "-oL", *cmd], stdout=subprocess.PIPE,
                                   stderr=subprocess.STDOUT, text=True)
         self.lines, self.ready = [], threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
