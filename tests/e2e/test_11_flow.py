@@ -35,7 +35,7 @@ def test_server_respects_ours(server, t, pub, qos, limit):
 
 
 def test_qos0_passes_a_full_window(server, t, pub):
-    """4.9: QoS 0 is not counted."""
+    """4.9: QoS 0 is not counted; a server may hold it back all the same, but not for good."""
     c = server.client(properties={"receive_maximum": 1})
     c.connect()
     c.subscribe(t + "/1", qos=1)
@@ -44,9 +44,15 @@ def test_qos0_passes_a_full_window(server, t, pub):
     pub.publish(t + "/1", b"b", 1)
     pub.publish(t + "/0", b"c", 0)
     held = c.expect(PUBLISH, payload=b"a")
-    c.expect(PUBLISH, payload=b"c")
+    c.send(raw.PING)
+    p = c.recv()
+    early = p.kind == PUBLISH
+    if early:
+        assert p.payload == b"c"
+        c.expect(raw.PINGRESP)
     c.send(raw.ack(PUBACK, held.pid))
-    c.message(payload=b"b")
+    got = [p.payload for p in c.collect(1 if early else 2)]
+    assert sorted(got) == ([b"b"] if early else [b"b", b"c"])
 
 
 def test_pubrec_error_frees_the_window(server, t, pub):

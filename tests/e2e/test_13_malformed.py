@@ -43,7 +43,8 @@ def test_packet_type_0(server, v):
 
 @pytest.mark.parametrize("topic", [
     b"a\0b", b"\0", b"\xc3\x28", b"\xe2\x28\xa1", b"\xf0\x28\x8c\xbc", b"\x80", b"\xff",
-    b"\xc0\xaf", b"\xe0\x80\xaf", b"\xed\xa0\x80", b"\xed\xbf\xbf", b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80",
+    b"\xc0\xaf", b"\xe0\x80\xaf", b"\xed\xa0\x80", b"\xed\xbf\xbf",
+    b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80",
     b"a\xc3", b"\xe2\x98"])
 def test_topic_utf8(server, v, topic):
     """MQTT-1.5.4-1, -2: well-formed, no surrogates, no U+0000."""

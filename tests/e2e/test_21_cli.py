@@ -286,8 +286,8 @@ def test_sub_comes_back(own_server, tmp_path):
 
 def test_broken_pipe(server, t):
     c = server.connected()
-    out = harness.Children.popen(["bash", "-c", f"'{BIN}' sub '{t}' | head -n 2"], env=env_of(server),
-                           stdout=subprocess.PIPE, text=True)
+    out = harness.Children.popen(["bash", "-c", f"'{BIN}' sub '{t}' | head -n 2"],
+                                 env=env_of(server), stdout=subprocess.PIPE, text=True)
 
     def going():
         c.publish(t, b"x", 1)

@@ -271,13 +271,14 @@ class Load:
         self.stop = threading.Event()
         self.errors, self.count = [], {"forbidden": 0, "sys": 0}
         self.lock = threading.Lock()
+        self.may_cut = False        # the policy may end a reader that does not keep up
 
     def guard(self, fn, *args):
         def run():
             try:
                 fn(*args)
             except (raw.Closed, OSError) as e:
-                if not self.stop.is_set():
+                if not self.stop.is_set() and not (self.may_cut and "reader" in fn.__name__):
                     self.errors.append(f"{fn.__name__}{args}: {e!r}")
             except AssertionError as e:
                 self.errors.append(f"{fn.__name__}{args}: {e}")
@@ -341,8 +342,8 @@ class Load:
             d.connect(clean=True)
             d.drop()
 
-    def reader(self, filters, qos, **kw):
-        c = self.s.client(**kw)
+    def reader(self, filters, qos, props=None):
+        c = self.s.client(properties=props)
         c.connect()
         c.subscribe(*filters, qos=qos)
         open_rel = set()
@@ -354,10 +355,13 @@ class Load:
             if p.kind == raw.PUBREL:
                 open_rel.discard(p.pid)
                 c.send(raw.ack(raw.PUBCOMP, p.pid))
+            elif p.kind != raw.PUBLISH:
+                raise raw.Closed(f"unexpected {p}")
             elif p.qos == 1:
                 c.send(raw.ack(raw.PUBACK, p.pid))
             elif p.qos == 2:
                 c.send(raw.ack(raw.PUBREC, p.pid))
+        c.disconnect()
 
 
 @pytest.mark.timeout(150)
@@ -370,6 +374,7 @@ def test_mixed_load(own_server, policy):
     s = own_server(config=doc([app(keys=keys, channels=chans, limits=lim)], limits=lim,
                               server={"publish_queue": "1MiB"})).start()
     load = Load(s, 1)
+    load.may_cut = policy == "disconnect"
     lazy = []
     for _ in range(3):
         c = s.client()
@@ -384,9 +389,8 @@ def test_mixed_load(own_server, policy):
     away.disconnect()
     readers = [load.guard(load.reader, ["#"], 1), load.guard(load.reader, ["careful/#", "#"], 2),
                load.guard(load.reader, ["flood/#"], 0),
-               load.guard(lambda: load.reader(["#"], 1, properties={"receive_maximum": 2})),
-               load.guard(lambda: load.reader(["careful/#"], 1,
-                                              properties={"maximum_packet_size": 400})),
+               load.guard(load.reader, ["#"], 1, {"receive_maximum": 2}),
+               load.guard(load.reader, ["careful/#"], 1, {"maximum_packet_size": 400}),
                *[load.guard(load.reader, ["$share/g/careful/#"], 1) for _ in range(2)]]
     work = [*[load.guard(load.flood, k) for k in range(2)],
             *[load.guard(load.careful, q, q) for q in (0, 1, 2)], load.guard(load.naughty),
@@ -406,7 +410,7 @@ def test_mixed_load(own_server, policy):
     assert not load.errors, load.errors
     assert b.offered == 2 * 6000 + 3 * 250 + 80
     assert b.reject("forbidden") == 40 and b.reject("sys") == 40
-    assert b.pending > 0 and b.drop("disconnected") + b.drop("slow") > 0
+    assert b.drop("disconnected") + b.drop("slow") > 0
     lazy[2].drop()
     away.connect(present=True)
     s.barrier(s.connected(), away)

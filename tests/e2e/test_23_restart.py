@@ -50,7 +50,9 @@ def test_subscriptions_and_queue(s, again, v):
     c = keeper(s, v=v)
     c.connect(present=True)
     got = c.collect(40)
-    assert [p.payload.decode() for p in got] == [f"{k}{i}" for i in range(20) for k in "ab"]
+    for kind in "ab":       # 4.6: the order of one topic and QoS
+        assert [p.payload.decode() for p in got if p.payload[:1] == kind.encode()] == [
+            f"{kind}{i}" for i in range(20)]
     pub = s.connected()
     pub.publish("q/1", b"live", 1)
     c.message("q/1", b"live", qos=1)
@@ -142,8 +144,7 @@ def test_inflight_qos1(s, again, v):
         pub.publish("i/1", str(i), 1)
     first = [c.expect(PUBLISH, payload=str(i)) for i in range(5)]
     c.send(raw.ack(PUBACK, first[0].pid))
-    c.ping()
-    c.drop()
+    c.disconnect()
     pub.publish("i/1", b"5", 1)
     again(s)
     c = keeper(s, v=v)
@@ -242,7 +243,7 @@ def test_will_after_restart(s, again):
     watch.disconnect()
     for cid in ("gone", "back"):
         c = s.client(cid, clean=False, properties=KEEP,
-                     will=Will(f"w/{cid}", cid.encode(), 1, props={"will_delay": 2}))
+                     will=Will(f"w/{cid}", cid.encode(), 1, props={"will_delay": 5}))
         c.connect()
     now = s.client("now", will=Will("w/now", b"now", 1))
     now.connect()
