@@ -166,7 +166,8 @@ typedef struct lv_embedded_conf {
 int lv_embedded_open(const lv_embedded_conf *conf, lv_broker **ret_broker, char *ret_why);
 
 /* Tells the small number of an app: channels that were found on disk have app_id UINT32_MAX until
- * then or until they are ensured. Before the loops run, and after a reload that adds apps.
+ * then or until they are ensured. Before the loops run, and after a reload that adds apps. Does
+ * nothing with another type of cluster.
  * @thread main */
 void lv_embedded_app(lv_broker *b, lv_slice app, uint32_t app_id);
 

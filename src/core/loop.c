@@ -247,6 +247,17 @@ int lv_loop_run(lv_loop *loop) {
   return 0;
 }
 
+void lv_loop_step(lv_loop *loop) {
+  lv_loop *outer = current;
+  assert(!loop->priv->threaded);
+  lv_metrics *outer_metrics = lv_metrics_use(loop->metrics);
+  current = loop;
+  lv_loop_tick(loop);
+  (void)uv_run(&loop->uv, UV_RUN_NOWAIT);
+  current = outer;
+  (void)lv_metrics_use(outer_metrics);
+}
+
 static void *thread_main(void *arg) {
   lv_loop *loop = loop_of(arg);
   struct lv_loop_priv *p = loop->priv;

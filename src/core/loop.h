@@ -49,6 +49,9 @@ void lv_loop_free(lv_loop *loop);
 /* Runs the loop on the calling thread until lv_loop_stop's request (for tests and for the main
  * thread). @thread that thread */
 int lv_loop_run(lv_loop *loop);
+/* One turn on the calling thread, without waiting: what is due runs. For simulators, which step
+ * several loops on one thread under a clock of their own. @thread that thread */
+void lv_loop_step(lv_loop *loop);
 
 /* Sends mail; the node is the receiver's until `run` is called on it. FIFO per sender. Wakes the
  * loop at most once per turn. @thread any */

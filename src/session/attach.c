@@ -114,7 +114,7 @@ static void follow_on(lv_sess *s) {
   lv_pos cursor = s->more->cursor;
   lv__subs_attach(s, &cursor);
   more->online_from = s->shard->seen;
-  if (s->subs) lv__lag_enter(s, cursor, (lv_pos){{0}});
+  if (s->subs) lv__lag_enter(s, cursor, (lv_pos){{0}}, false);
 }
 
 void lv_sess_attach(lv_sess *s, const lv_attach *a) {
@@ -186,7 +186,10 @@ static uint32_t resend_pick(const lv_sess *s, uint32_t room, uint64_t *lsns, uin
     if (o->log == *ret_log) lsns[n++] = o->lsn;
   }
   qsort(lsns, n, sizeof(uint64_t), by_lsn);
-  return n;
+  uint32_t kept = 0; /* a retained message may be in flight twice */
+  for (uint32_t i = 0; i < n; i++)
+    if (kept == 0 || lsns[kept - 1] != lsns[i]) lsns[kept++] = lsns[i];
+  return kept;
 }
 
 /* What was in flight is sent again before anything new, never more than the client's Receive
@@ -263,12 +266,12 @@ void lv_sess_detach(lv_sess *s, int err) {
     if (upto > more->owed_upto.lsn[i]) more->owed_upto.lsn[i] = upto;
   }
   lv__pend_discard(s, true);
-  if (s->q0_queued) {
-    lv_count(lv__metrics(shard), LV_C_DROP_HUB_DISCONNECTED, s->q0_queued);
-    lv_gauge(lv__metrics(shard), LV_G_PENDING, -(int64_t)s->q0_queued);
-    s->pending -= s->q0_queued;
-    s->q0_queued = 0;
-  }
+  uint32_t q0 = s->q0_queued + (s->lag ? s->lag->q0 : 0);
+  lv_count(lv__metrics(shard), LV_C_DROP_HUB_DISCONNECTED, q0);
+  lv_gauge(lv__metrics(shard), LV_G_PENDING, -(int64_t)q0);
+  s->pending -= q0;
+  s->q0_queued = 0;
+  if (s->lag) s->lag->q0 = 0;
   s->conn = NULL;
   s->outq = NULL;
   s->started = s->resending = 0;

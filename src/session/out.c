@@ -378,7 +378,7 @@ static void overflow(lv_sess *s, const lv_delivery *d) {
   if (d->rec->lsn < from.lsn[d->log]) from.lsn[d->log] = d->rec->lsn;
   if (upto.lsn[d->log] <= d->rec->lsn) upto.lsn[d->log] = d->rec->lsn + LV_REC_ALIGN;
   lv__pend_discard(s, false);
-  lv__lag_enter(s, from, upto);
+  lv__lag_enter(s, from, upto, true);
 }
 
 void lv__deliver(lv_sess *s, const lv_delivery *d) {

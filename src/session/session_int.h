@@ -178,10 +178,15 @@ typedef struct lv_alias {
   uint64_t *out_hash;
 } lv_alias;
 
-/* A session that reads the log instead of the feed. */
+/* A session that reads the log instead of the feed. One that was too slow goes on being counted as
+ * owed by the feed, so that what retention takes from it is known; one that comes back counts what
+ * it reads. */
 typedef struct lv_lag {
   lv_read read;
   bool reading, orphan;
+  bool counts;    /* the feed counts */
+  uint32_t q0;    /* QoS 0 that it counted, still to be read */
+  lv_pos q0_from; /* QoS 0 from here on was counted so; before, it was sent or dropped */
   lv_chan **chans;
   uint32_t n_chans, cap_chans;
   bool all;
@@ -312,8 +317,9 @@ bool lv__sess_match(const lv_sess *sess, const lv_rec *rec, uint8_t log, bool li
                     lv_sess_match *ret);
 
 /* lag.c */
-/* from: where to read on; upto: what lies before it was counted as owed already. */
-void lv__lag_enter(lv_sess *sess, lv_pos from, lv_pos upto);
+/* from: where to read on; upto: what lies before it was counted as owed already; counted: and what
+ * lies behind will be, by the feed. */
+void lv__lag_enter(lv_sess *sess, lv_pos from, lv_pos upto, bool counted);
 void lv__lag_pump(lv_sess *sess);
 void lv__lag_stop(lv_sess *sess);
 

@@ -100,7 +100,7 @@ typedef struct lv_fan {
 
 static void fan_one(lv_shard *s, lv_fan *f, const lv_target *t) {
   lv_sess *sess = t->target;
-  if (sess->lag) return; /* it reads the log; its cursor has not come here yet */
+  if (sess->lag && !sess->lag->counts) return; /* it counts what it reads */
   uint8_t qos, flags;
   if (!narrow(t, f->rec, f->batch->log, sess, &qos, &flags)) return;
   qos = min_u8(qos, lv_rec_qos(f->rec));
@@ -108,6 +108,11 @@ static void fan_one(lv_shard *s, lv_fan *f, const lv_target *t) {
   lv_count(lv__metrics(s), LV_C_HUB_OWED, 1);
   lv_gauge(lv__metrics(s), LV_G_PENDING, 1);
   sess->pending++;
+  if (sess->lag) { /* its cursor comes here later */
+    if (qos == 0) sess->lag->q0++;
+    sess->more->owed_upto.lsn[f->batch->log] = f->rec->lsn + LV_REC_ALIGN;
+    return;
+  }
   if (qos == 0 && f->share) {
     uint32_t i = (sess->version >= LV_MQTT_V5 ? 1u : 0u) + (retain ? 2u : 0u);
     if (!(f->made & (1u << i)) && frame_make(s, f->rec, i & 1, retain, &f->frame[i]))

@@ -276,6 +276,7 @@ lv_chan *lv__registry_chan(lv_broker *base, uint32_t id) {
 }
 
 void lv_embedded_app(lv_broker *base, lv_slice app, uint32_t app_id) {
+  if (base->magic != LV_EMBEDDED_MAGIC) return;
   lv_embedded *b = lv__embedded(base);
   pthread_mutex_lock(&b->registry.ensure_mu);
   const lv_chan_table *t = atomic_load(&b->registry.table);
