@@ -148,7 +148,8 @@ static int sync_all(lv_elog *elog) {
   return 0;
 }
 
-static void tell_recovery(const lv_lane *l, const lv_elog_recovery *rec) {
+static void tell_recovery(const lv_lane *l) {
+  const lv_elog_recovery *rec = &l->recovery;
   enum lv_log_level level = rec->damaged_bytes ? LV_ERROR : rec->torn_bytes ? LV_WARN : LV_DEBUG;
   lv_log(level,
          "log opened log=%s segments=%u clean=%d new_epoch=%d scanned=%llu torn_bytes=%llu "
@@ -160,14 +161,12 @@ static void tell_recovery(const lv_lane *l, const lv_elog_recovery *rec) {
 static int open_lane(lv_embedded *b, uint8_t log, char *why) {
   static const char *const names[] = {"mem", "disk"};
   lv_lane *l = &b->lane[log];
-  lv_elog_recovery rec;
   lv_elog_conf conf = {.disk = b->disk,
                        .name = names[log],
                        .segment_bytes = b->conf.segment_bytes,
                        .epoch_on_unclean = log == LV_DURABILITY_MEMORY};
-  int err = lv_elog_open(&conf, &l->elog, &rec, why);
+  int err = lv_elog_open(&conf, &l->elog, &l->recovery, why);
   if (err) return err;
-  tell_recovery(l, &rec);
   err = sync_all(l->elog);
   if (err) {
     why_set(why, "log %s: what was recovered could not be synced: %s", l->name, lv_err_text(err));
@@ -287,16 +286,19 @@ static int open_all(lv_embedded *b, char *why) {
     return err;
   }
   for (uint8_t i = 0; i < LV_DURABILITY_COUNT && !err; i++) err = open_lane(b, i, why);
-  if (err) return err;
+  return err;
+}
+
+static int start_threads(lv_embedded *b, char *why) {
   int rc = pthread_create(&b->sync_thread, NULL, lv__sync_main, b);
   b->sync_started = rc == 0;
-  err = rc ? lv_err_from_errno(rc) : lv__reader_start(b);
+  int err = rc ? lv_err_from_errno(rc) : lv__reader_start(b);
   if (!err) err = lv__keeper_start(b);
   if (err) why_set(why, "threads of the embedded broker: %s", lv_err_text(err));
   return err;
 }
 
-int lv_embedded_open(const lv_embedded_conf *conf, lv_broker **ret_broker, char *ret_why) {
+int lv__embedded_open_quiet(const lv_embedded_conf *conf, lv_embedded **ret, char *ret_why) {
   lv_embedded *b = calloc(1, sizeof *b);
   if (!b) return LV_E_NOMEM;
   b->base.magic = LV_EMBEDDED_MAGIC;
@@ -308,6 +310,20 @@ int lv_embedded_open(const lv_embedded_conf *conf, lv_broker **ret_broker, char 
   ret_why[0] = '\0';
   init_all(b);
   int err = open_all(b, ret_why);
+  if (err) {
+    teardown(b, false);
+    return err;
+  }
+  *ret = b;
+  return 0;
+}
+
+int lv_embedded_open(const lv_embedded_conf *conf, lv_broker **ret_broker, char *ret_why) {
+  lv_embedded *b;
+  int err = lv__embedded_open_quiet(conf, &b, ret_why);
+  if (err) return err;
+  for (int i = 0; i < LV_DURABILITY_COUNT; i++) tell_recovery(&b->lane[i]);
+  err = start_threads(b, ret_why);
   if (err) {
     teardown(b, false);
     return err;

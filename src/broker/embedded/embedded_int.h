@@ -42,6 +42,8 @@ typedef struct lv_tail {
 } lv_tail;
 void lv__tail_init(lv_tail *t, uint64_t bytes_max, uint64_t first);
 void lv__tail_done(lv_tail *t);
+/* Drops everything; the tail goes on with records at or behind `first`. */
+void lv__tail_clear(lv_tail *t, uint64_t first);
 void lv__tail_add(lv_tail *t, const lv_batch *b, int origin);
 /* Copies (with a reference to each block) up to max ranges with records in [from, until); false
  * when `from` is older than the tail. */
@@ -84,6 +86,7 @@ typedef struct lv_lane {
   uint8_t log; /* enum lv_durability */
   const char *name;
   lv_elog *elog;
+  lv_elog_recovery recovery; /* what opening found */
   /* publishing */
   _Atomic(lv_batch *) queue; /* newest first */
   _Atomic uint32_t role;     /* 0 free, 1 held */
@@ -248,6 +251,8 @@ void lv__keeper_round_soon(lv_embedded *b);
 int lv__keeper_start(lv_embedded *b);
 void lv__keeper_stop(lv_embedded *b);
 
+/* Opens without starting the threads: for looking only, then abandon. @thread main */
+int lv__embedded_open_quiet(const lv_embedded_conf *conf, lv_embedded **ret, char *ret_why);
 /* Closes as a crash would: nothing is written any more. For tests. @thread main */
 void lv__embedded_abandon(lv_broker *base);
 

@@ -11,7 +11,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-enum { ROUND_MS = 1000, JOBS_A_ROUND = 16 };
+enum { ROUND_MS = 1000, JOBS_A_ROUND = 16, SYNCS_MAX = 16 };
+/* Bytes of the memory log that may be unsynced for retention to go on. */
+#define SYNC_AHEAD ((uint64_t)64 << 20)
 
 static bool keep_policy(void *arg, uint32_t chan, uint64_t *keep_ms, uint64_t *keep_bytes,
                         uint64_t *keep_count) {
@@ -38,7 +40,7 @@ void lv__lane_mirror(lv_lane *l) {
     if (!c || c->c.durability != l->log) continue;
     lv_elog_chan_get(l->elog, id, &facts);
     atomic_store(&c->c.first_offset, facts.first_offset);
-    atomic_store(&c->gone, facts.gone_lsn);
+    if (facts.gone_lsn > atomic_load(&c->gone)) atomic_store(&c->gone, facts.gone_lsn);
     if (facts.gone_lsn > gone) gone = facts.gone_lsn;
   }
   atomic_store(&l->gone, gone);
@@ -61,6 +63,13 @@ static bool retention_job(lv_lane *l) {
   lv__role_drop(l);
   lv__lane_mirror(l);
   pthread_rwlock_unlock(&l->b->reader.retain);
+  if (err == LV_E_BUSY && !err2) { /* too much is not synced yet for it to decide */
+    if (l->log != LV_DURABILITY_MEMORY) return false; /* the sync thread is at it */
+    for (int i = 0; i < SYNCS_MAX && lv_elog_synced(l->elog) + SYNC_AHEAD < lv_elog_end(l->elog);
+         i++)
+      (void)lv__lane_sync(l);
+    return true;
+  }
   if (err || err2) {
     lv_count(lv_metrics_mine(), LV_C_BR_ERRORS, 1);
     lv_log(LV_WARN, "retention of the log failed log=%s error=%s", l->name,

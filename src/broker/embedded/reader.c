@@ -173,6 +173,11 @@ static enum step scan_step(lv_lane *l, want *w, uint64_t edge, uint64_t until) {
   bool more = true;
   if (block) more = take_range(w, block, block->data, bytes, until);
   if (!more) return STEP_DONE;
+  if (!block &&
+      next <= read->next) { /* the log ends before what was visible: a failed sync took it */
+    tell_missing(read, until);
+    next = until;
+  }
   read->next = next < until ? next : until;
   return STEP_MORE;
 }

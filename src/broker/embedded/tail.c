@@ -39,6 +39,12 @@ void lv__tail_done(lv_tail *t) {
   t->ring = NULL;
 }
 
+void lv__tail_clear(lv_tail *t, uint64_t first) {
+  while (t->n) drop_oldest(t);
+  memset(t->last, 0, sizeof t->last);
+  t->first = first;
+}
+
 static void grow(lv_tail *t) {
   lv_tail_ent *ring = calloc((size_t)t->cap * 2, sizeof *ring);
   if (!ring) abort();

@@ -272,12 +272,33 @@ static void fail_pending(lv_lane *l) {
     if (!x->err && x->bytes) x->err = LV_E_IO;
 }
 
+/* Visible records of the memory log may be gone from its files, so they are gone for readers as
+ * well (also from the tail: a gap is told once, and holds), and offsets go on where the file ends.
+ * Channels whose newest offset is still there lost nothing. */
+static void forget_lost(lv_lane *l) {
+  uint64_t visible = atomic_load(&l->visible);
+  if (l->log != LV_DURABILITY_MEMORY) return; /* what was lost had not been visible */
+  lv__tail_clear(&l->tail, visible);
+  uint32_t end = atomic_load(&l->b->registry.next_id);
+  for (uint32_t id = 1; id < end; id++) {
+    lv_chan_own *c = lv__registry_get(&l->b->registry, id);
+    lv_elog_chan facts;
+    if (!c || c->c.durability != l->log) continue;
+    lv_elog_chan_get(l->elog, id, &facts);
+    if (facts.next_offset == atomic_load(&c->c.next_offset)) continue;
+    atomic_store(&c->c.next_offset, facts.next_offset);
+    atomic_store(&c->gone, visible);
+    atomic_store(&l->gone, visible);
+  }
+}
+
 bool lv__lane_mend(lv_lane *l) {
   uint64_t lost = 0;
   assert(!l->syncing && !l->jobbing);
   if (lv_elog_reopen(l->elog, &lost)) return false;
   pthread_mutex_lock(&l->vis);
   snprintf(l->epoch, sizeof l->epoch, "%s", lv_elog_epoch(l->elog));
+  if (lost) forget_lost(l);
   pthread_mutex_unlock(&l->vis);
   return true;
 }
