@@ -7,7 +7,7 @@
  *   owned by another      → the claim is queued at the session, the owner is told by mail; it
  * closes its connection, waits for what is still with the broker, and mails the session
  *
- * Claims are granted in order. sess->shard and more->claims change only under realm->lock. */
+ * Claims are granted in order. sess->shard and sess->claims change only under realm->lock. */
 #include "core/hash.h"
 #include "core/rand.h"
 #include "session/session_int.h"
@@ -92,7 +92,7 @@ lv_sess *lv__sess_recover(lv_realm *r, uint32_t app_id, lv_slice id) {
 }
 
 void lv__sess_link(lv_shard *s, lv_sess *sess) {
-  sess->shard = s;
+  assert(sess->shard == s); /* set under the lock */
   sess->prev = NULL;
   sess->next = s->sessions;
   if (sess->next) sess->next->prev = sess;
@@ -159,9 +159,9 @@ static void grant_mail(lv_loop *loop, lv_mail *mail);
 
 /* Under the lock: hands the session to the first claim; NULL: nobody wants it. */
 static lv_claim *next_claim_locked(lv_sess *s) {
-  lv_claim *c = s->more ? s->more->claims : NULL;
+  lv_claim *c = s->claims;
   if (!c) return NULL;
-  s->more->claims = c->next;
+  s->claims = c->next;
   lv__sess_unlink(s);
   s->shard = c->shard;
   s->in_transit = 1;
@@ -196,7 +196,7 @@ void lv__sess_settle(lv_sess *s) {
 
 static bool wanted(lv_realm *r, lv_sess *s) {
   pthread_mutex_lock(&r->lock);
-  bool yes = s->more && s->more->claims;
+  bool yes = s->claims != NULL;
   pthread_mutex_unlock(&r->lock);
   return yes;
 }
@@ -241,8 +241,7 @@ static void release_mail(lv_loop *loop, lv_mail *mail) {
   lv_release_mail *m = (lv_release_mail *)mail;
   pthread_mutex_lock(&m->realm->lock);
   lv_sess *s = find_locked(m->realm, m->app_id, lv_slice_of(m->id, m->id_len));
-  bool ours =
-      s && s->shard && s->shard->loop == loop && !s->in_transit && s->more && s->more->claims;
+  bool ours = s && s->shard && s->shard->loop == loop && !s->in_transit && s->claims;
   pthread_mutex_unlock(&m->realm->lock);
   free(m);
   if (ours) let_go(s);
@@ -257,7 +256,7 @@ static void ask_owner(lv_shard *owner, const lv_sess *s) {
 }
 
 static void queue_locked(lv_sess *s, lv_claim *c) {
-  lv_claim **p = &lv__sess_more(s)->claims;
+  lv_claim **p = &s->claims;
   while (*p) p = &(*p)->next;
   *p = c;
   c->next = NULL;
@@ -287,7 +286,7 @@ void lv_sess_claim(lv_shard *shard, lv_auth *auth, lv_slice id, lv_claim *c) {
     claim_new(shard, auth, id, c); /* unlocks */
     return;
   }
-  bool first = !(s->more && s->more->claims) && !s->in_transit;
+  bool first = !s->claims && !s->in_transit;
   queue_locked(s, c);
   bool mine = first && s->shard == shard;
   if (first && !mine) ask_owner(s->shard, s);

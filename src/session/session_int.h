@@ -198,7 +198,8 @@ struct lv_sess {
   lv_shard *shard;
   lv_sess *prev, *next; /* of the shard */
   lv_sess *hash_next;
-  void *conn; /* NULL: not connected */
+  lv_claim *claims; /* others who want this session; under realm->lock */
+  void *conn;       /* NULL: not connected */
   lv_outq *outq;
   lv_auth *auth;
   lv_sub *subs;
@@ -239,7 +240,6 @@ typedef struct lv_sess_more {
   lv_wall gone_at;    /* when the connection ended */
   lv_pos owed_upto;   /* already counted as owed before lagging */
   lv_pos online_from; /* QoS 0 before this was published while the client was away */
-  lv_claim *claims;   /* others who want this session; under realm->lock */
   uint32_t save_seq, saved_seq;
   struct lv_suback *subacks; /* SUBACKs that wait for their state, in order */
   void (*ready)(void *conn, lv_sess *sess, bool present, int err);

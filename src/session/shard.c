@@ -223,8 +223,11 @@ static void take_recovered(lv_loop *loop, void *arg) {
 static void shard_enter(lv_realm *r, lv_shard *s) {
   pthread_mutex_lock(&r->lock);
   r->shards[s->loop->index] = s;
-  for (lv_sess *x = r->recovered; x; x = x->more->save_next)
-    if ((int)(x->more->sid % (uint64_t)r->n_shards) == s->loop->index) lv__sess_link(s, x);
+  for (lv_sess *x = r->recovered; x; x = x->more->save_next) {
+    if ((int)(x->more->sid % (uint64_t)r->n_shards) != s->loop->index) continue;
+    x->shard = s;
+    lv__sess_link(s, x);
+  }
   bool all = ++r->n_entered == r->n_shards && r->recovered;
   pthread_mutex_unlock(&r->lock);
   for (int i = 0; all && i < r->n_shards; i++) lv_loop_call(r->shards[i]->loop, take_recovered, r);

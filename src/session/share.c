@@ -11,7 +11,8 @@ typedef struct lv_wait {
 } lv_wait;
 
 struct lv_share_member {
-  lv_mail mail;          /* join, leave, left: one of them at a time */
+  lv_mail mail;          /* leave, then left */
+  lv_mail join;          /* it may still be on its way when the member leaves */
   uint64_t serial;       /* of the share; set with it */
   lv_share_member *next; /* in the share, at the home */
   lv_share *share;       /* set by the home */
@@ -334,7 +335,7 @@ static void join(lv_share_member *m) {
 
 static void join_mail(lv_loop *loop, lv_mail *mail) {
   (void)loop;
-  join((lv_share_member *)mail);
+  join((lv_share_member *)((char *)mail - offsetof(lv_share_member, join)));
 }
 
 static void member_free(lv_share_member *m) {
@@ -400,8 +401,8 @@ void lv__share_join(lv_sess *s, lv_sub *sub) {
   lv_share_member *old = sub->member, *m = member_new(s, sub);
   sub->member = m;
   atomic_store(&m->gone, s->conn == NULL);
-  m->mail.run = join_mail;
-  lv_loop_post(m->home->loop, &m->mail);
+  m->join.run = join_mail;
+  lv_loop_post(m->home->loop, &m->join);
   if (old) member_leave(old); /* the new one keeps the group alive */
 }
 
@@ -409,7 +410,8 @@ void lv__share_leave(lv_sess *s, lv_sub *sub, bool for_good) {
   lv_share_member *m = sub->member;
   if (!m) return;
   lv__out_member_gone(s, m);
-  m->sess = NULL; /* what is on its way goes back */
+  if (m->sess)
+    m->sess = NULL; /* what is on its way goes back; offline: it is NULL, not our loop's */
   atomic_store(&m->gone, true);
   if (!for_good) return;
   sub->member = NULL;

@@ -461,8 +461,28 @@ static void turns(kit *k, int n) {
   for (int i = 0; i < n; i++) kit_step(k);
 }
 
+static void nothing(lv_loop *loop, void *arg) {
+  (void)loop;
+  (void)arg;
+}
+
+void kit_threads(kit *k) {
+  for (int i = 0; i < k->n_loops; i++) {
+    int err = lv_loop_start(k->loop[i], NULL, NULL);
+    assert(err == 0);
+  }
+  k->threaded = true;
+}
+
+/* With threads: each loop has handled what was in its mailbox. */
 void kit_step(kit *k) {
-  for (int i = 0; i < k->n_loops; i++) lv_loop_step(k->loop[i]);
+  for (int i = 0; i < k->n_loops; i++) {
+    if (k->threaded) {
+      lv_loop_call_wait(k->loop[i], nothing, NULL);
+    } else {
+      lv_loop_step(k->loop[i]);
+    }
+  }
 }
 
 void kit_run(kit *k) {
@@ -537,6 +557,8 @@ void kit_close(kit *k, bool crash) {
   for (int i = 0; i < k->n_loops; i++) lv_loop_call(k->loop[i], quiesce, k);
   kit_run(k);
   if (!crash) kit_ledger(k);
+  for (int i = 0; k->threaded && i < k->n_loops; i++) lv_loop_stop(k->loop[i]);
+  k->threaded = false;
   for (int i = 0; i < k->n_loops; i++) lv_shard_free(k->shard[i]);
   for (int i = 0; i < k->n_loops; i++) {
     k->shard[i] = NULL;

@@ -67,6 +67,7 @@ struct kit {
   client *clients[KIT_LOOPS_MAX]; /* touched by their loop only */
   uint64_t base_c[LV_C_COUNT];
   int64_t base_g[LV_G_COUNT];
+  bool threaded;
   void (*settle)(kit *k); /* extra work of a settling step, or NULL */
 };
 
@@ -77,6 +78,8 @@ kit *kit_new(int n_loops, const char *yaml);
 void kit_open(kit *k, lv_broker *broker);
 /* Ends the process in order: clients are told, sessions saved. crash: nothing more is kept. */
 void kit_close(kit *k, bool crash);
+/* Each loop gets its thread; turns are theirs from now on, until kit_close. */
+void kit_threads(kit *k);
 /* kit_close and kit_open on the same fake. */
 void kit_restart(kit *k, bool crash);
 void kit_free(kit *k); /* checks the ledger first */
