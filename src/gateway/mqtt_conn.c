@@ -109,13 +109,13 @@ static void arm_keep_alive(lv_mqtt_conn *mc) {
 
 static void connack(lv_mqtt_conn *mc, bool present) {
   lv_handshake *hs = mc->hs;
-  const lv_conf *conf = lv_shard_conf(mc->gl->shard);
   const lv_limits *l = &hs->auth->app->limits;
   uint8_t tmp[LV_MQTT_CONNACK_MAX];
   lv_mqtt_connack a = {.version = mc->version, .session_present = present};
   a.session_expiry_s = lv_sess_expiry_s(mc->sess);
   a.has_session_expiry = a.session_expiry_s != hs->connect.session_expiry_s;
-  a.receive_max = conf->limits.inflight < 65535 ? (uint16_t)conf->limits.inflight : 0;
+  uint16_t receive_max = lv_sess_receive_max(mc->sess);
+  a.receive_max = receive_max < UINT16_MAX ? receive_max : 0; /* the protocol's default */
   a.max_packet = l->packet_bytes;
   a.topic_alias_max = (uint16_t)(l->topic_aliases < 65535 ? l->topic_aliases : 65535);
   a.server_keep_alive = mc->keep_alive_s;
@@ -134,6 +134,10 @@ static void ready(void *conn, lv_sess *sess, bool present, int err) {
     refuse(mc, err);
     return;
   }
+  lv_log(LV_DEBUG, "mqtt client connected peer=%s app=%.*s client=%.*s version=%u present=%d",
+         lv_conn_peer(c), (int)mc->hs->auth->app->name.n, (const char *)mc->hs->auth->app->name.p,
+         (int)mc->hs->connect.client_id.n, (const char *)mc->hs->connect.client_id.p, mc->version,
+         present);
   connack(mc, present);
   mc->packet_max = mc->hs->auth->app->limits.packet_bytes;
   handshake_free(mc->hs);
@@ -417,6 +421,8 @@ static void on_shutdown(lv_conn *c) {
 
 static void on_close(lv_conn *c, int err) {
   lv_mqtt_conn *mc = c->data;
+  lv_log(LV_DEBUG, "mqtt connection over peer=%s reason=%s", lv_conn_peer(c),
+         err ? lv_err_text(err) : "closed by the client");
   mc->state = BYE;
   if (mc->counted) atomic_fetch_sub(&mc->gl->gateway->app_conns[mc->app_slot], 1);
   if (mc->paused) {

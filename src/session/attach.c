@@ -98,6 +98,7 @@ static void bind_conn(lv_sess *s, const lv_attach *a) {
   s->persistent = s->expiry_s > 0;
   s->durability = s->auth->app->session_durability;
   s->receive_max = c->receive_max;
+  s->in_max = (uint16_t)(l->inflight < UINT16_MAX ? l->inflight : UINT16_MAX);
   s->max_packet = c->max_packet;
   s->request_problem = c->version >= LV_MQTT_V5 && c->request_problem;
   s->clean_exit = s->started = 0;
@@ -147,6 +148,10 @@ void lv__connect_stored(lv_sess *s, const lv_ack *ack, int err) {
   void (*ready)(void *, lv_sess *, bool, int) = more->ready;
   more->ready = NULL;
   ready(s->conn, s, more->ready_present, err);
+}
+
+uint16_t lv_sess_receive_max(const lv_sess *s) {
+  return s->in_max;
 }
 
 uint32_t lv_sess_expiry_s(const lv_sess *s) {

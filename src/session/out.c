@@ -120,7 +120,7 @@ static void win_done(lv_sess *s, lv_out *o) {
 }
 
 static uint32_t window_max(const lv_sess *s) {
-  uint32_t mine = s->shard->conf->limits.inflight;
+  uint32_t mine = s->auth->app->limits.inflight;
   return s->receive_max < mine ? s->receive_max : mine;
 }
 

@@ -107,6 +107,7 @@ void lv_sess_attach(lv_sess *sess, const lv_attach *a);
 void lv_sess_start(lv_sess *sess);
 /* Values for CONNACK. */
 uint32_t lv_sess_expiry_s(const lv_sess *sess);
+uint16_t lv_sess_receive_max(const lv_sess *sess);
 
 /* ---- packets from the client ---- */
 /* All return 0, or the error the connection ends with. publish: LV_E_BUSY means: not taken, try

@@ -220,6 +220,7 @@ struct lv_sess {
   uint16_t receive_max, in_unacked;
   uint16_t next_pid;
   uint16_t id_len;
+  uint16_t in_max; /* Receive Maximum granted to this connection */
   uint8_t version, conn_epoch, durability;
   uint8_t save; /* 0 no, 1 lazily, 2 this turn */
   uint8_t persistent : 1, present : 1, ended : 1, clean_exit : 1, started : 1, in_saving : 1,
