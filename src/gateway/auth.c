@@ -17,6 +17,7 @@ static const lv_key *by_id(const lv_conf *conf, lv_slice id, const lv_app **ret_
 
 static int by_certificate(lv_realm *r, lv_conf *conf, lv_conn *c, lv_auth **ret_auth) {
   const lv_app *app;
+  if (lv_conn_cert_cn(c).n == 0 && lv_conn_cert_san(c).n == 0) return LV_E_BAD_AUTH;
   const lv_key *key = by_id(conf, lv_conn_cert_san(c), &app);
   if (!key) key = by_id(conf, lv_conn_cert_cn(c), &app);
   if (!key) return LV_E_BAD_AUTH;
@@ -24,24 +25,24 @@ static int by_certificate(lv_realm *r, lv_conf *conf, lv_conn *c, lv_auth **ret_
   return 0;
 }
 
-static int by_key(lv_realm *r, lv_conf *conf, lv_slice user, lv_slice text, lv_auth **ret_auth) {
+static int by_key(lv_realm *r, lv_conf *conf, const lv_mqtt_connect *m, lv_auth **ret_auth) {
   const lv_key *key;
-  int err = lv_conf_key(conf, text, &key);
+  int err = lv_conf_key(conf, m->password, &key);
   if (err) return LV_E_BAD_AUTH;
   if (!key->app) return LV_E_BAD_AUTH; /* an administrator's key publishes nothing */
-  if (user.n && !lv_slice_eq(user, key->app->name)) return LV_E_BAD_AUTH;
+  if (m->has_user && !lv_slice_eq(m->user, key->app->name)) return LV_E_BAD_AUTH;
   *ret_auth = lv_auth_get(r, conf, key->app, key);
   return 0;
 }
 
+/* A key counts with the user name of its app, or (5.0) with none at all. Where anonymous clients
+ * are let in, one whose user names no app is such a client, whatever its password. */
 int lv__auth_connect(lv_realm *r, lv_conf *conf, lv_conn *c, const lv_mqtt_connect *m,
                      lv_auth **ret_auth) {
   bool named = m->has_user && lv_conf_app(conf, m->user);
-  if (m->has_password && (named || !conf->anonymous || !m->has_user || m->user.n == 0)) {
-    int err = by_key(r, conf, m->user, m->password, ret_auth);
-    if (!err || named || !conf->anonymous) return err;
-  }
-  if (!named && lv_conn_cert_cn(c).n && by_certificate(r, conf, c, ret_auth) == 0) return 0;
+  if (m->has_password && (named || !m->has_user || !conf->anonymous))
+    return by_key(r, conf, m, ret_auth);
+  if (!named && by_certificate(r, conf, c, ret_auth) == 0) return 0;
   if (named || !conf->anonymous || conf->n_apps == 0) return LV_E_BAD_AUTH;
   *ret_auth = lv_auth_get(r, conf, &conf->apps[0], NULL);
   return 0;

@@ -260,7 +260,7 @@ void lv__mqtt_resume_all(lv_gw_loop *gl) {
 
 /* Over the rate: reading stops until the next second. */
 static bool over_rate(lv_mqtt_conn *mc) {
-  uint32_t max = lv_shard_conf(mc->gl->shard)->limits.messages_per_s;
+  uint32_t max = lv_sess_limits(mc->sess)->messages_per_s;
   if (!max) return false;
   uint16_t second = (uint16_t)(mc->conn->loop->now.ns / 1000000000);
   if (second != mc->rate_second) {
@@ -433,6 +433,9 @@ static void on_close(lv_conn *c, int err) {
     mc->paused = false;
   }
   if (mc->sess) {
+    lv_slice id = lv_sess_client_id(mc->sess);
+    lv_log(LV_DEBUG, "mqtt client gone client=%.*s reason=%s", (int)id.n, (const char *)id.p,
+           err ? lv_err_text(err) : "closed");
     lv_sess_detach(mc->sess, err);
     if (mc->hs && !mc->paused) handshake_free(mc->hs);
   } else if (mc->hs) {

@@ -64,7 +64,6 @@ void lv__offline_arm(lv_sess *s) {
 void lv__recovered_start(lv_sess *s) {
   if (s->pending) lv_gauge(lv__metrics(s->shard), LV_G_PENDING, s->pending);
   lv_count(lv__metrics(s->shard), LV_C_HUB_OWED, s->pending);
-  for (int i = 0; i < LV_DURABILITY_COUNT; i++) s->more->owed_upto.lsn[i] = s->more->cursor.lsn[i];
   if (!s->auth) {
     free(s->more->will);
     s->more->will = NULL;
@@ -75,6 +74,7 @@ void lv__recovered_start(lv_sess *s) {
   }
   for (lv_sub *sub = s->subs; sub; sub = sub->own_next)
     if (sub->shared_prefix && s->persistent) lv__share_join(s, sub);
+  if (s->persistent) lv__subs_index(s); /* what it is owed from now on is counted */
   timer_arm(s);
 }
 
@@ -111,11 +111,9 @@ static void bind_conn(lv_sess *s, const lv_attach *a) {
 }
 
 static void follow_on(lv_sess *s) {
-  lv_sess_more *more = lv__sess_more(s);
-  lv_pos cursor = s->more->cursor;
+  lv_pos cursor = lv__sess_more(s)->cursor;
   lv__subs_attach(s, &cursor);
-  more->online_from = s->shard->seen;
-  if (s->subs) lv__lag_enter(s, cursor, (lv_pos){{0}}, false);
+  if (s->subs) lv__lag_enter(s, cursor, s->shard->seen);
 }
 
 void lv_sess_attach(lv_sess *s, const lv_attach *a) {
@@ -152,6 +150,14 @@ void lv__connect_stored(lv_sess *s, const lv_ack *ack, int err) {
 
 uint16_t lv_sess_receive_max(const lv_sess *s) {
   return s->in_max;
+}
+
+lv_slice lv_sess_client_id(const lv_sess *s) {
+  return lv_sess_id(s);
+}
+
+const lv_limits *lv_sess_limits(const lv_sess *s) {
+  return lv__limits(s);
 }
 
 uint32_t lv_sess_expiry_s(const lv_sess *s) {
@@ -247,7 +253,7 @@ int lv_sess_disconnect(lv_sess *s, const lv_mqtt_disconnect *d) {
     uint32_t max = s->auth->app->limits.session_expiry_s;
     s->expiry_s = max && d->session_expiry_s > max ? max : d->session_expiry_s;
   }
-  s->clean_exit = d->reason != 0x04; /* disconnect with will message */
+  s->clean_exit = d->reason == 0; /* any other reason leaves the will in force (§3.14.4) */
   return 0;
 }
 
@@ -266,15 +272,10 @@ void lv_sess_detach(lv_sess *s, int err) {
   lv_shard *shard = s->shard;
   assert(s->conn);
   lv_pos pos = lv__sess_position(s);
-  for (int i = 0; i < LV_DURABILITY_COUNT; i++) {
-    uint64_t upto = s->lag ? s->more->cursor.lsn[i] : shard->seen.lsn[i];
-    if (upto > more->owed_upto.lsn[i]) more->owed_upto.lsn[i] = upto;
-  }
   lv__pend_discard(s, true);
   uint32_t q0 = s->q0_queued + (s->lag ? s->lag->q0 : 0);
   lv_count(lv__metrics(shard), LV_C_DROP_HUB_DISCONNECTED, q0);
-  lv_gauge(lv__metrics(shard), LV_G_PENDING, -(int64_t)q0);
-  s->pending -= q0;
+  lv__settle_pending(s, q0);
   s->q0_queued = 0;
   if (s->lag) s->lag->q0 = 0;
   s->conn = NULL;

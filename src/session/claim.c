@@ -123,7 +123,7 @@ static void sess_clear(lv_sess *s) {
   if (s->more) {
     free(s->more->will);
     s->more->will = NULL;
-    s->more->cursor = s->more->owed_upto = s->more->online_from = (lv_pos){{0}};
+    s->more->cursor = s->more->q0_from = s->more->counted_upto = (lv_pos){{0}};
     s->more->will_due = false;
   }
   s->expiry_s = 0;
@@ -189,6 +189,7 @@ void lv__sess_settle(lv_sess *s) {
     lv__offline_arm(s); /* whoever wanted it went away */
     return;
   }
+  lv__subs_unindex(s, shard);
   c->mail.run = grant_mail;
   c->granted = s;
   lv_loop_post(c->shard->loop, &c->mail);
@@ -218,6 +219,7 @@ static void grant_mail(lv_loop *loop, lv_mail *mail) {
   s->in_transit = 0;
   pthread_mutex_unlock(&r->lock);
   lv__sess_link(c->shard, s);
+  lv__subs_index(s);
   s->acks++; /* keeps it while `done` may give it back */
   c->done(c, s, 0);
   s->acks--;

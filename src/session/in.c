@@ -213,6 +213,10 @@ bool lv__publish_rec(lv_shard *s, lv_auth *auth, lv_rec_in *in, lv_slice topic, 
   lv_chan *chan;
   *ret_err = lv__route(s, auth, topic, &chan, &in->key_off);
   if (*ret_err) return false;
+  if (!lv__content_ok(chan, in->val, in->flags & LV_REC_RETAIN)) {
+    *ret_err = LV_E_PAYLOAD;
+    return false;
+  }
   if (in->flags & LV_REC_RETAIN) {
     const lv_limits *l = &auth->app->limits;
     if (in->val.n && !lv_retained_fits(s->realm->retained, auth->app_id, topic,

@@ -75,16 +75,9 @@ static bool take(lv_sess *s, const lv_rec *rec, uint8_t log) {
   if (!lv__sess_match(s, rec, log, false, &m)) return true;
   uint8_t qos = m.qos < lv_rec_qos(rec) ? m.qos : lv_rec_qos(rec);
   lv_sess_more *more = lv__sess_more(s);
-  bool counted = rec->lsn < more->owed_upto.lsn[log];
-  bool q0_due = counted && s->lag->counts && rec->lsn >= s->lag->q0_from.lsn[log];
-  if (qos == 0 && ((counted && !q0_due) || rec->lsn < more->online_from.lsn[log])) return true;
+  if (qos == 0 && rec->lsn < more->q0_from.lsn[log]) return true;
   if (s->pend || !lv__out_room(s, qos)) return false; /* rec does not outlive the call */
-  if (!counted) {
-    lv_count(lv__metrics(s->shard), LV_C_HUB_OWED, 1);
-    lv_gauge(lv__metrics(s->shard), LV_G_PENDING, 1);
-    s->pending++;
-  }
-  if (qos == 0 && q0_due && s->lag->q0) s->lag->q0--;
+  if (qos == 0 && s->lag->q0) s->lag->q0--;
   bool retain = (m.flags & LV_SUB_AS_PUBLISHED) && (rec->flags & LV_REC_RETAIN);
   lv_block *copy = NULL;
   if (qos == 2 && s->persistent) { /* kept until its packet id is stored */
@@ -202,17 +195,14 @@ void lv__lag_pump(lv_sess *s) {
   if (err) lag->reading = false; /* the lazy timer tries again */
 }
 
-void lv__lag_enter(lv_sess *s, lv_pos from, lv_pos upto, bool counted) {
+void lv__lag_enter(lv_sess *s, lv_pos from, lv_pos q0_from) {
   if (!s->lag) {
     s->lag = calloc(1, sizeof *s->lag);
     if (!s->lag) abort();
   }
   lv_sess_more *more = lv__sess_more(s);
   more->cursor = from;
-  s->lag->counts = counted;
-  s->lag->q0_from = upto;
-  for (int i = 0; i < LV_DURABILITY_COUNT; i++)
-    if (upto.lsn[i] > more->owed_upto.lsn[i]) more->owed_upto.lsn[i] = upto.lsn[i];
+  more->q0_from = q0_from;
 }
 
 /* A new filter needs another set of channels; an old set may be in use by a read. */

@@ -17,18 +17,30 @@
 #include <assert.h>
 #include <stdlib.h>
 
+enum { PASS_LOOK_MAX = 256 }; /* waiting deliveries that are looked at before one may go past */
+
 static lv_metrics *mx(const lv_sess *s) {
   return lv__metrics(s->shard);
 }
 
 /* ---- counting ---- */
 
+/* n deliveries of this session have come to an end. What was never counted as owed (it was
+ * published before a restart, or while the session moved between loops) is counted now. */
+void lv__settle_pending(lv_sess *s, uint32_t n) {
+  uint32_t known = n < s->pending ? n : s->pending;
+  lv_count(mx(s), LV_C_HUB_OWED, n - known);
+  lv_gauge(mx(s), LV_G_PENDING, -(int64_t)known);
+  s->pending -= known;
+}
+
 static void settle_pending(lv_sess *s, const lv_delivery *d) {
   if (d->flags & LV_DELIVER_STORED) return;
-  lv_gauge(mx(s), LV_G_PENDING, -1);
-  if (d->member) return; /* the group's, not ours */
-  assert(s->pending > 0);
-  s->pending--;
+  if (d->member) {
+    lv_gauge(mx(s), LV_G_PENDING, -1); /* the group's, not ours */
+  } else {
+    lv__settle_pending(s, 1);
+  }
 }
 
 static void drop(lv_sess *s, const lv_delivery *d, enum lv_counter why) {
@@ -48,11 +60,10 @@ static void delivered(lv_sess *s, const lv_out *o) {
 void lv_sess_sent(lv_sess *s, uint32_t n, lv_mono stamp) {
   lv_metrics *m = mx(s);
   if (!(stamp.ns & LV_STAMP_ACKED)) {
-    assert(s->q0_queued >= n && s->pending >= n);
+    assert(s->q0_queued >= n);
     lv_count(m, LV_C_HUB_OUT, n);
-    lv_gauge(m, LV_G_PENDING, -(int64_t)n);
     s->q0_queued -= n;
-    s->pending -= n;
+    lv__settle_pending(s, n);
   }
   if (stamp.ns > 1) lv_hist_add(&m->latency, s->shard->loop->now.ns - stamp.ns, n);
 }
@@ -120,7 +131,7 @@ static void win_done(lv_sess *s, lv_out *o) {
 }
 
 static uint32_t window_max(const lv_sess *s) {
-  uint32_t mine = s->auth->app->limits.inflight;
+  uint32_t mine = lv__limits(s)->inflight;
   return s->receive_max < mine ? s->receive_max : mine;
 }
 
@@ -133,7 +144,7 @@ uint32_t lv__out_slots(const lv_sess *s) {
 
 bool lv__out_room(const lv_sess *s, uint8_t qos) {
   if (!s->started || (s->more && s->more->fetching) || (qos && s->resending)) return false;
-  if (s->outq->bytes >= s->shard->conf->limits.queue_bytes) return false;
+  if (s->outq->bytes >= lv__limits(s)->queue_bytes) return false;
   return qos == 0 || lv__out_slots(s) > 0;
 }
 
@@ -378,15 +389,26 @@ static void overflow(lv_sess *s, const lv_delivery *d) {
   if (d->rec->lsn < from.lsn[d->log]) from.lsn[d->log] = d->rec->lsn;
   if (upto.lsn[d->log] <= d->rec->lsn) upto.lsn[d->log] = d->rec->lsn + LV_REC_ALIGN;
   lv__pend_discard(s, false);
-  lv__lag_enter(s, from, upto, true);
+  lv__lag_enter(s, from, upto);
+}
+
+/* QoS 0 knows no window (§4.9): it goes past what waits for one, unless that would reorder a topic.
+ */
+static bool passes(const lv_sess *s, const lv_delivery *d) {
+  if (d->qos || s->pend->n_q0 || s->pend->count > PASS_LOOK_MAX) return false;
+  for (uint32_t i = 0; i < s->pend->count; i++) {
+    const lv_rec *w = pend_at(s->pend, i)->d.rec;
+    if (lv_slice_eq(lv_rec_topic(w), lv_rec_topic(d->rec))) return false;
+  }
+  return true;
 }
 
 void lv__deliver(lv_sess *s, const lv_delivery *d) {
-  if (!s->pend && lv__out_room(s, d->qos)) {
+  if ((!s->pend || passes(s, d)) && lv__out_room(s, d->qos)) {
     send_now(s, d);
     return;
   }
-  if (s->pend && s->pend->count >= s->shard->conf->limits.queue_messages && !pend_evict(s, d)) {
+  if (s->pend && s->pend->count >= lv__limits(s)->queue_messages && !pend_evict(s, d)) {
     overflow(s, d);
     return;
   }
@@ -637,7 +659,8 @@ void lv__out_member_gone(lv_sess *s, lv_share_member *m) {
     if (o->member != m) continue;
     o->member = NULL;
     if (o->state == LV_OUT_REL || o->state == LV_OUT_REC || o->state == LV_OUT_DONE) continue;
-    if (s->conn || (s->persistent && o->qos == 2)) {
+    /* What was begun at QoS 2 goes to nobody else, even if the session ends (§4.8.2-5). */
+    if (s->conn || (o->qos == 2 && o->state != LV_OUT_STORE)) {
       s->pending++; /* ours from here on */
       continue;
     }

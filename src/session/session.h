@@ -108,6 +108,9 @@ void lv_sess_start(lv_sess *sess);
 /* Values for CONNACK. */
 uint32_t lv_sess_expiry_s(const lv_sess *sess);
 uint16_t lv_sess_receive_max(const lv_sess *sess);
+/* Its client's id, for logs, and the limits that hold for it; valid while it is attached. */
+lv_slice lv_sess_client_id(const lv_sess *sess);
+const lv_limits *lv_sess_limits(const lv_sess *sess);
 
 /* ---- packets from the client ---- */
 /* All return 0, or the error the connection ends with. publish: LV_E_BUSY means: not taken, try

@@ -178,15 +178,12 @@ typedef struct lv_alias {
   uint64_t *out_hash;
 } lv_alias;
 
-/* A session that reads the log instead of the feed. One that was too slow goes on being counted as
- * owed by the feed, so that what retention takes from it is known; one that comes back counts what
- * it reads. */
+/* A session that reads the log instead of the feed. What it is owed is counted by the feed, as for
+ * one that is offline, so that what retention takes from it is known. */
 typedef struct lv_lag {
   lv_read read;
   bool reading, orphan;
-  bool counts;    /* the feed counts */
-  uint32_t q0;    /* QoS 0 that it counted, still to be read */
-  lv_pos q0_from; /* QoS 0 from here on was counted so; before, it was sent or dropped */
+  uint32_t q0; /* QoS 0 that it counted, still to be read */
   lv_chan **chans;
   uint32_t n_chans, cap_chans;
   bool all;
@@ -236,11 +233,12 @@ typedef struct lv_sess_more {
   uint64_t sid;  /* names the session in state records; 0: never stored */
   lv_pos cursor; /* while lagging or offline: everything before it has been handled */
   lv_will *will;
-  lv_sess *save_next; /* in shard->saving, or among the recovered */
-  lv_timer timer;     /* expiry, will delay */
-  lv_wall gone_at;    /* when the connection ended */
-  lv_pos owed_upto;   /* already counted as owed before lagging */
-  lv_pos online_from; /* QoS 0 before this was published while the client was away */
+  lv_sess *save_next;  /* in shard->saving, or among the recovered */
+  lv_timer timer;      /* expiry, will delay */
+  lv_wall gone_at;     /* when the connection ended */
+  lv_pos q0_from;      /* QoS 0 before this is not owed: published while the client was away, or
+                          dropped when the session began to lag */
+  lv_pos counted_upto; /* by the shard that owned the session before */
   uint32_t save_seq, saved_seq;
   struct lv_suback *subacks; /* SUBACKs that wait for their state, in order */
   void (*ready)(void *conn, lv_sess *sess, bool present, int err);
@@ -264,6 +262,9 @@ enum lv_ack_kind {
 static inline lv_slice lv_sess_id(const lv_sess *s) {
   return lv_slice_of(s->id, s->id_len);
 }
+static inline const lv_limits *lv__limits(const lv_sess *s) {
+  return &s->auth->app->limits;
+}
 static inline lv_metrics *lv__metrics(const lv_shard *s) {
   return s->loop->metrics;
 }
@@ -280,6 +281,7 @@ void lv__sess_end(lv_sess *sess);    /* the session is over: forget all, everywh
 lv_sess_more *lv__sess_more(lv_sess *sess);
 
 /* out.c */
+void lv__settle_pending(lv_sess *sess, uint32_t n);
 void lv__deliver(lv_sess *sess, const lv_delivery *d);
 void lv__out_pump(lv_sess *sess); /* sends what waits, as far as windows allow */
 /* After a reconnect: PUBRELs that are due, then the fetched messages of one log with DUP. */
@@ -318,11 +320,13 @@ bool lv__sess_match(const lv_sess *sess, const lv_rec *rec, uint8_t log, bool li
                     lv_sess_match *ret);
 
 /* lag.c */
-/* from: where to read on; upto: what lies before it was counted as owed already; counted: and what
- * lies behind will be, by the feed. */
-void lv__lag_enter(lv_sess *sess, lv_pos from, lv_pos upto, bool counted);
+/* from: where to read on; q0_from: QoS 0 before it is not owed. */
+void lv__lag_enter(lv_sess *sess, lv_pos from, lv_pos q0_from);
 void lv__lag_pump(lv_sess *sess);
 void lv__lag_stop(lv_sess *sess);
+
+/* content.c */
+bool lv__content_ok(const lv_chan *chan, lv_slice value, bool retain);
 
 /* will.c */
 void lv__will_set(lv_sess *sess, const lv_mqtt_will *w);
@@ -347,7 +351,12 @@ int lv__in_release(lv_sess *s, uint16_t pid);
 /* sub.c */
 /* Into the index; what lies before `cursor` was handled. */
 void lv__subs_attach(lv_sess *sess, const lv_pos *cursor);
+/* The connection is gone: those of a session that waits for its client stay in the index and count.
+ */
 void lv__subs_detach(lv_sess *sess);
+/* The session comes to, or leaves, a shard without connection. */
+void lv__subs_index(lv_sess *sess);
+void lv__subs_unindex(lv_sess *sess, lv_shard *from);
 void lv__subs_recheck(lv_sess *sess); /* the key's rights have changed */
 void lv__subs_free(lv_sess *sess);
 lv_sub *lv__sub_new(lv_sess *sess, const lv_mqtt_sub *m, uint32_t sub_id);

@@ -98,21 +98,26 @@ typedef struct lv_fan {
   bool share;        /* enough subscribers to share frames */
 } lv_fan;
 
+/* Whether a session that is away or lags is owed the record. */
+static bool owed_later(lv_sess *sess, const lv_fan *f, uint8_t qos) {
+  if (f->rec->lsn < sess->more->counted_upto.lsn[f->batch->log]) return false;
+  if (qos == 0 && !sess->conn) return false; /* nothing is kept at QoS 0 */
+  if (qos == 0) sess->lag->q0++;
+  return true;
+}
+
 static void fan_one(lv_shard *s, lv_fan *f, const lv_target *t) {
   lv_sess *sess = t->target;
-  if (sess->lag && !sess->lag->counts) return; /* it counts what it reads */
   uint8_t qos, flags;
   if (!narrow(t, f->rec, f->batch->log, sess, &qos, &flags)) return;
   qos = min_u8(qos, lv_rec_qos(f->rec));
   bool retain = (flags & LV_SUB_AS_PUBLISHED) && (f->rec->flags & LV_REC_RETAIN);
+  bool later = sess->lag || !sess->conn; /* its cursor comes here in its own time */
+  if (later && !owed_later(sess, f, qos)) return;
   lv_count(lv__metrics(s), LV_C_HUB_OWED, 1);
   lv_gauge(lv__metrics(s), LV_G_PENDING, 1);
   sess->pending++;
-  if (sess->lag) { /* its cursor comes here later */
-    if (qos == 0) sess->lag->q0++;
-    sess->more->owed_upto.lsn[f->batch->log] = f->rec->lsn + LV_REC_ALIGN;
-    return;
-  }
+  if (later) return;
   if (qos == 0 && f->share) {
     uint32_t i = (sess->version >= LV_MQTT_V5 ? 1u : 0u) + (retain ? 2u : 0u);
     if (!(f->made & (1u << i)) && frame_make(s, f->rec, i & 1, retain, &f->frame[i]))

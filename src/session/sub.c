@@ -55,6 +55,7 @@ static void interest(lv_shard *shard, int by) {
   uint32_t old = shard->interest;
   shard->interest = (uint32_t)((int64_t)old + by);
   lv_gauge(lv__metrics(shard), LV_G_SUBSCRIPTIONS, by);
+  if (shard->quiet) return;
   if (old == 0 && by > 0)
     shard->seen = shard->broker->ops->interest(shard->broker, shard->loop, true);
   if (old > 0 && shard->interest == 0)
@@ -81,10 +82,11 @@ void lv__subs_recheck(lv_sess *s) {
   }
 }
 
-/* Into the index, from now on. */
+/* Into the index, from now on (where it stayed in it: from when it came). */
 static void sub_on(lv_sess *s, lv_sub *sub) {
-  interest(s->shard, 1);
   recheck(s, sub);
+  if (sub->node) return;
+  interest(s->shard, 1);
   if (sub->shared_prefix) {
     lv__share_join(s, sub);
     return;
@@ -114,10 +116,30 @@ void lv__subs_attach(lv_sess *s, const lv_pos *cursor) {
 }
 
 void lv__subs_detach(lv_sess *s) {
-  for (lv_sub *sub = s->subs; sub; sub = sub->own_next) sub_off(s, sub, !s->persistent);
+  for (lv_sub *sub = s->subs; sub; sub = sub->own_next)
+    if (sub->shared_prefix || !s->persistent) sub_off(s, sub, !s->persistent);
+}
+
+void lv__subs_index(lv_sess *s) {
+  for (lv_sub *sub = s->subs; sub; sub = sub->own_next) {
+    lv_pos from = sub->from;
+    if (sub->shared_prefix) continue;
+    sub_on(s, sub);
+    sub->from = from;
+  }
+}
+
+void lv__subs_unindex(lv_sess *s, lv_shard *from) {
+  for (lv_sub *sub = s->subs; sub; sub = sub->own_next) {
+    if (!sub->node) continue;
+    lv_subindex_remove(lv__shard_index(from, s->app_id), sub);
+    interest(from, -1);
+    s->more->counted_upto = from->seen;
+  }
 }
 
 static void sub_free(lv_sess *s, lv_sub *sub) {
+  if (sub->node) sub_off(s, sub, true);
   if (sub->member && !(s->shard && s->shard->quiet)) lv__share_leave(s, sub, true);
   lv_sub **p = &s->subs;
   while (*p != sub) p = &(*p)->own_next;
@@ -318,8 +340,10 @@ int lv_sess_unsubscribe(lv_sess *s, const lv_mqtt_subscribe *m) {
   if (!codes) abort();
   uint32_t n = 0;
   while (n < m->count && lv_mqtt_unsubscribe_next(&list, &filter)) {
-    lv_sub *sub = find(s, filter);
-    codes[n++] = sub ? 0 : 0x11; /* no subscription existed */
+    lv_slice group, inner = filter;
+    bool bad = lv_mqtt_share_split(filter, &group, &inner) < 0 || lv_mqtt_filter_check(inner);
+    lv_sub *sub = bad ? NULL : find(s, filter);
+    codes[n++] = sub ? 0 : bad ? 0x8F : 0x11; /* no subscription existed */
     if (!sub) continue;
     sub_off(s, sub, true);
     sub_free(s, sub);
