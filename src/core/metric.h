@@ -77,7 +77,8 @@
   X(CONNS_HTTP, "lavva_connections{protocol=\"http\"}", "")                                        \
   X(CONNS_NEW, "lavva_connections{protocol=\"handshake\"}", "")                                    \
   X(SESSIONS, "lavva_sessions", "MQTT sessions, offline ones included")                            \
-  X(SUBSCRIPTIONS, "lavva_subscriptions", "Subscriptions, those of sessions that wait for their client too")                   \
+  X(SUBSCRIPTIONS, "lavva_subscriptions",                                                          \
+    "Subscriptions, those of sessions that wait for their client too")                             \
   X(PENDING, "lavva_hub_pending_messages", "Deliveries owed and neither delivered nor dropped")    \
   X(RETAINED, "lavva_retained_messages", "Retained MQTT messages")                                 \
   X(RETAINED_BYTES, "lavva_retained_bytes", "Bytes of the same")                                   \
