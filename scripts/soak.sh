@@ -16,13 +16,14 @@ echo "soak: commit $(git rev-parse --short HEAD 2>/dev/null || echo unknown), se
 
 echo "soak: $seeds seeded fault runs"
 t=$SECONDS
-if timeout -k 10 "$limit" env LAVVA_SIM_SEEDS="$seeds" LAVVA_SIM_SEED="$seed" \
-  meson test -C $dir --no-rebuild --suite sim -t 100 --print-errorlogs >$dir/sim.log 2>&1; then
-  grep -E '^[ 0-9]+/[0-9]+ |^Ok:' $dir/sim.log
-else
-  code=1
-  tail -60 $dir/sim.log
-fi
+for sim in $dir/tests/sim/*-sim; do
+  if timeout -k 10 "$limit" "$sim" --seeds "$seeds" --seed "$seed" >"$dir/${sim##*/}.log" 2>&1; then
+    tail -3 "$dir/${sim##*/}.log"
+  else
+    code=1
+    tail -60 "$dir/${sim##*/}.log"
+  fi
+done
 echo "soak: fault runs took $((SECONDS - t)) s"
 
 echo "soak: $rounds rounds of kill -9 under load"

@@ -71,7 +71,6 @@ suite() {
   line "$what" "${ok:-0}" "$bad" $((SECONDS - t)) "$log"
   [ "$bad" -eq 0 ] || tail_of "$log" 60
 }
-has_suite() { meson test -C "$1" --list --suite "$2" 2>/dev/null | grep -q .; }
 
 # e2e WHAT LIMIT DIR DEADLINE [PYTEST OPTION…]: the end-to-end tests against DIR/lavva
 e2e() {
@@ -98,6 +97,8 @@ PY
   [ "$bad" -eq 0 ] || { grep -E '^(FAILED|ERROR|!)' "$log" | cut -c1-180 | sed 's/^/    | /' | head -60; }
 }
 
+asan=(--buildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false
+  -Dc_args=-fno-sanitize-recover=undefined)
 step_tidy() {
   mkdir -p build-gcc
   one "tidy" 120 build-gcc/tidy.log "$PYTHON" scripts/tidy.py
@@ -107,8 +108,7 @@ step_gcc() {
   suite "unit tests (gcc)" 300 build-gcc unit
 }
 step_asan() {
-  build build-asan clang --buildtype=debugoptimized -Db_sanitize=address,undefined \
-    -Db_lundef=false -Dc_args=-fno-sanitize-recover=undefined || return
+  build build-asan clang "${asan[@]}" || return
   suite "unit tests (ASan, UBSan)" 600 build-asan unit
   e2e "end to end (ASan, UBSan)" 900 build-asan 30
 }
@@ -129,13 +129,16 @@ step_fuzz() {
   [ "$bad" -eq 0 ] || tail_of "$log" 40
 }
 step_sim() {
-  [ -f build-asan/build.ninja ] || step_asan
-  has_suite build-asan sim || { line "simulations: no suite sim" 0 1 0 build-asan; return; }
-  suite "simulations, ${SIM_SEEDS:-200} seeds" 600 build-asan sim LAVVA_SIM_SEEDS="${SIM_SEEDS:-200}" \
-    ${SEED:+LAVVA_SIM_SEED="$SEED"}
+  [[ " ${steps[*]} " == *" asan "* ]] || build build-asan clang "${asan[@]}" || return
+  local sim name
+  for sim in build-asan/tests/sim/*-sim; do
+    name=${sim##*/}
+    one "$name, ${SIM_SEEDS:-200} seeds" 600 "build-asan/$name.log" "${plain[@]}" "$sim" \
+      --seeds "${SIM_SEEDS:-200}" --seed "${SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}"
+  done
 }
 step_kill() {
-  [ -x build-gcc/lavva ] || build build-gcc gcc --buildtype=release || return
+  [[ " ${steps[*]} " == *" gcc "* ]] || build build-gcc gcc --buildtype=release || return
   one "kill -9 under load, ${KILL_ROUNDS:-10} rounds" 300 build-gcc/kill.log \
     env LAVVA_BIN="$root/build-gcc/lavva" "$PYTHON" tests/e2e/soak.py \
     --rounds "${KILL_ROUNDS:-10}" ${SEED:+--seed "$SEED"}
