@@ -126,7 +126,9 @@ static bool scan_all(sim_model *m, lv_elog *log, seen *s) {
     if (rc == LV_E_CORRUPT) s->damage = true;
     if (rc < 0 && !(m->rot && rc == LV_E_CORRUPT))
       return wrong(m, "scan at %llu: %s", (unsigned long long)before, lv_err_name(rc));
-    if (at <= before && bytes == 0) return wrong(m, "scan does not advance");
+    if (at <= before && bytes == 0)
+      return wrong(m, "scan at %llu does not advance: end %llu, %s", (unsigned long long)before,
+                   (unsigned long long)end, lv_err_name(rc));
     bool ok = true;
     for (uint32_t o = 0; ok && o < bytes;) {
       const lv_rec *r = (const lv_rec *)(b->data + o);

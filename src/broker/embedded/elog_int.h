@@ -103,6 +103,8 @@ typedef struct lv_elog_seg {
 typedef struct lv__chan {
   uint64_t first, next; /* retained range; under mu */
   uint64_t next_w;      /* the writer's: also what is being appended */
+  uint64_t
+      floor; /* behind the offsets that no cut can take back: sealed, or in the channels file */
   uint64_t gone_lsn, bytes;
   lv__unit *cur;
 } lv__chan;
@@ -171,7 +173,7 @@ int lv__seg_switch(lv_elog *l, uint64_t base, uint64_t prev_end, uint64_t need);
 void lv__segs_push(lv_elog *l, lv_elog_seg *seg); /* under mu */
 uint64_t lv__random(lv_elog *l);
 void lv__epoch_new(lv_elog *l);
-/* Writes zeros over what is not zero in [pos, end of file). ret_n: bytes that were not. */
+/* Writes zeros over [pos, end of file). ret_n: bytes (in pages) that were not zero. */
 int lv__zero_rest(lv_disk *disk, int fd, uint64_t pos, uint64_t *ret_n);
 
 /* segment_scan.c: records of a segment file in order, checked */
@@ -261,7 +263,7 @@ int lv__recover_tail(lv_elog *l, const lv__tail *t, lv_elog_recovery *rec);
 int lv__drop_overlapped(lv_elog *l, uint32_t i);
 /* Makes sure that there is an open segment (in a new epoch) and that it is on disk. */
 int lv__settle_open(lv_elog *l, bool new_epoch);
-void lv__chans_rewind(lv_elog *l); /* next_w = next */
+void lv__chans_rewind(lv_elog *l); /* the writer's next offsets, after some were cut */
 /* A new epoch in a new segment, its addresses behind every one that was used. */
 int lv__epoch_begin(lv_elog *l);
 

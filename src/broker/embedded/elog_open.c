@@ -64,9 +64,9 @@ int lv__note(lv_elog *l, const char *what) {
   return rc;
 }
 
-/* A memory log is marked as open, durably, before the first append: else a power loss that takes
- * all that was appended would leave a log that looks cleanly closed, and offsets would be given
- * twice. */
+/* The log is marked as open, durably, before the first append: else a power loss that takes the
+ * first records appended would leave a log that looks cleanly closed. What survived behind the hole
+ * would not be zeroed then, and under `memory` offsets would be given twice. */
 int lv__note_open(lv_elog *l) {
   l->note_due = false;
   int rc = lv__note(l, "open");
@@ -82,7 +82,7 @@ int lv_elog_open(const lv_elog_conf *conf, lv_elog **ret_log, lv_elog_recovery *
   lv_elog *l = elog_new(conf);
   why[0] = 0;
   int rc = lv__recover(l, &rec, why);
-  if (rc == 0 && l->visible_unsynced) {
+  if (rc == 0) {
     rc = lv__note_open(l);
     if (rc == LV_E_DISK_FULL) rc = 0; /* appends will try again */
     if (rc < 0) (void)snprintf(why, LV_ELOG_WHY, "log %s: %s", l->name, lv_err_text(rc));

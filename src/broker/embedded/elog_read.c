@@ -265,6 +265,23 @@ static void packed_hint(lv_elog *l, lv_elog_seg *seg, const lv__scan *s) {
   (void)pthread_mutex_unlock(&l->mu);
 }
 
+/* The next record with lsn >= from. 0: damage there; damage that lies before `from` (in a compacted
+ * segment the way leads over it) is passed. */
+static int next_wanted(lv__scan *s, uint64_t from, const lv_rec **rec, uint64_t *at) {
+  while (s->pos < s->limit) {
+    int rc = lv__scan_next(s, rec, at);
+    if (rc == 1 && (*rec)->lsn < from) continue;
+    if (rc != 0 || !s->compacted || s->lsn > from) return rc;
+    uint64_t pos = s->pos, lsn = s->lsn;
+    rc = lv__scan_resync(s);
+    if (rc == 1 && s->lsn <= from) continue;
+    s->pos = pos;
+    s->lsn = lsn;
+    return rc < 0 ? rc : 0;
+  }
+  return 0;
+}
+
 /* Copies whole records with from <= lsn < until out of one segment. ret_next: behind the last.
  * LV_E_CORRUPT: damage first; ret_next: behind it. */
 static int scan_seg(lv_elog *l, lv_elog_seg *seg, uint64_t from, uint64_t until, uint32_t max,
@@ -279,8 +296,7 @@ static int scan_seg(lv_elog *l, lv_elog_seg *seg, uint64_t from, uint64_t until,
   s.pos = seg->compacted ? packed_pos(l, seg, from) : lv__pos_of(seg, from);
   s.lsn = seg->compacted ? seg->base : from;
   *ret_next = from;
-  while (s.pos < s.limit && (rc = lv__scan_next(&s, &rec, &at)) == 1) {
-    if (rec->lsn < from) continue;
+  while (s.pos < s.limit && (rc = next_wanted(&s, from, &rec, &at)) == 1) {
     if (rec->lsn >= until) break;
     if (!b && !(b = lv_block_new((uint32_t)lv__max(max, rec->size)))) rc = LV_E_NOMEM;
     if (!b || b->used + rec->size > b->cap) {

@@ -46,6 +46,7 @@ uint8_t *lv__idx_image(const char *log, const lv_elog_seg *seg, uint64_t *ret_n)
   lv__unit **units = malloc((seg->n_units + 1) * sizeof *units);
   if (!units) abort();
   for (lv__unit *u = seg->units; u; u = u->next) {
+    if (u->count == 0) continue; /* emptied by a cut */
     units[n++] = u;
     n_entries += u->count;
   }

@@ -181,7 +181,10 @@ void lv__mem_truncate(lv_elog *l, lv_elog_seg *seg) {
       if (c->n < c->cap) c->next = NULL; /* what is behind is empty too */
     }
     lv__chan *ch = u->count < before ? lv__chan_at(l, u->chan, false) : NULL;
-    if (ch) ch->next = lv__min(ch->next, u->first + u->count);
+    const lv__unit *rest = u;
+    while (rest && rest->count == 0) rest = rest->prev;
+    uint64_t end = rest ? rest->first + rest->count : 0;
+    if (ch) ch->next = lv__min(ch->next, lv__max(end, ch->floor));
   }
 }
 
@@ -189,6 +192,7 @@ void lv__mem_drop(lv_elog *l, lv_elog_seg *seg) {
   for (lv__unit *u = seg->units; u; u = u->next) {
     lv__chan *c = lv__chan_at(l, u->chan, false);
     if (!c) continue;
+    c->floor = lv__max(c->floor, u->count ? u->first + u->count : 0);
     lv__unit **at = &c->cur;
     while (*at && (*at)->seg != seg) at = &(*at)->prev;
     while (*at && (*at)->seg == seg) *at = (*at)->prev;

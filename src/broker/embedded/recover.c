@@ -152,7 +152,7 @@ static void take_dir(lv_elog *l, const lv__idx *idx) {
     const lv__dir *d = &idx->dir[i];
     if (d->chan == 0 || d->chan >= LV_ELOG_CHAN_MAX) continue;
     lv__chan *c = lv__chan_at(l, d->chan, true);
-    c->next = lv__max(c->next, d->first + d->count);
+    c->next = c->floor = lv__max(c->next, d->first + d->count);
     c->bytes += d->bytes;
   }
 }
@@ -241,7 +241,7 @@ static bool first_seen(lv_elog *l, uint32_t chan, uint64_t *ret) {
   return c && c->cur;
 }
 
-/* Without the channels file the oldest record seen is the first. */
+/* Without the channels file, and with segments gone, the oldest record seen is the first. */
 static void guess_firsts(lv_elog *l) {
   for (uint32_t i = 1; i < l->chan_top; i++) {
     lv__chan *c = lv__chan_at(l, i, false);
@@ -330,7 +330,7 @@ static int recover_from(lv_elog *l, names *f, lv_elog_recovery *rec, char *why) 
     if ((rc = take_sealed(l, trusted, rec)) < 0) return rc;
     if ((rc = lv__recover_tail(l, &tail, rec)) < 0) return rc;
     lost_chans = chans < 0 && (l->n_segs == 0 || l->segs[0]->base != LV__LSN_FIRST);
-    if (chans < 0) guess_firsts(l);
+    if (lost_chans) guess_firsts(l);
   }
   for (uint32_t i = l->n_segs; i > 0 && !l->epoch[0]; i--)
     memcpy(l->epoch, l->segs[i - 1]->epoch, sizeof l->epoch);
@@ -347,8 +347,8 @@ void lv__chans_rewind(lv_elog *l) {
   for (uint32_t i = 1; i < l->chan_top; i++) {
     lv__chan *c = lv__chan_at(l, i, false);
     if (!c) continue;
-    c->next_w = c->next;
-    c->first = lv__min(c->first, c->next); /* retention may have passed what was never visible */
+    /* Retention may have passed what was then cut: those offsets are left out. */
+    c->next = c->next_w = lv__max(c->next, c->first);
   }
 }
 

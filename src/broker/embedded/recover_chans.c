@@ -75,7 +75,7 @@ static void take(lv_elog *l, const chans_entry *e) {
   lv__chan *c = lv__chan_at(l, e->chan, true);
   if (!c || e->first > e->next) return;
   c->first = e->first;
-  c->next = e->next;
+  c->next = c->floor = e->next;
   c->gone_lsn = e->gone_lsn;
 }
 

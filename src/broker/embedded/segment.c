@@ -245,8 +245,9 @@ static bool all_zero(const uint8_t *p, uint64_t n) {
   return n == 0 || (p[0] == 0 && memcmp(p, p + 1, (size_t)n - 1) == 0);
 }
 
+/* Also what reads as zeros is written: if it is the cache's word for zeros that never reached the
+ * disk, because their sync failed, only another write makes them go there. */
 int lv__zero_rest(lv_disk *disk, int fd, uint64_t pos, uint64_t *ret_n) {
-  static const uint8_t zeros[4096];
   uint8_t *buf = malloc(LV__SCAN_BUF);
   if (!buf) abort();
   uint64_t found = 0;
@@ -257,15 +258,13 @@ int lv__zero_rest(lv_disk *disk, int fd, uint64_t pos, uint64_t *ret_n) {
       rc = (int)n;
       break;
     }
-    for (uint64_t i = 0; rc == 0 && i < (uint64_t)n;) {
-      uint64_t part = lv__min((uint64_t)n - i, 4096 - (pos + i) % 4096);
-      if (!all_zero(buf + i, part)) {
-        struct iovec iov = {(void *)(uintptr_t)zeros, (size_t)part};
-        rc = disk->ops->write(disk, fd, &iov, 1, pos + i);
-        found += part;
-      }
-      i += part;
+    for (uint64_t i = 0; i < (uint64_t)n; i += 4096) {
+      uint64_t part = lv__min((uint64_t)n - i, 4096);
+      if (!all_zero(buf + i, part)) found += part;
     }
+    memset(buf, 0, (size_t)n);
+    struct iovec iov = {buf, (size_t)n};
+    rc = disk->ops->write(disk, fd, &iov, 1, pos);
     pos += (uint64_t)n;
   }
   free(buf);
