@@ -47,14 +47,14 @@ static void drop(lv_sess *s, const lv_delivery *d, enum lv_counter why) {
   if (d->flags & LV_DELIVER_STORED) return;
   lv_count(mx(s), why, 1);
   settle_pending(s, d);
-  if (d->member) lv__share_done(d->member);
+  if (d->member) lv__share_done(d->member, d->log, d->rec->lsn);
 }
 
 static void delivered(lv_sess *s, const lv_out *o) {
   if (o->flags & LV_DELIVER_STORED) return;
   lv_count(mx(s), LV_C_HUB_OUT, 1);
   settle_pending(s, &(lv_delivery){.flags = o->flags, .member = o->member});
-  if (o->member) lv__share_done(o->member);
+  if (o->member) lv__share_done(o->member, o->log, o->lsn);
 }
 
 void lv_sess_sent(lv_sess *s, uint32_t n, lv_mono stamp) {
@@ -290,7 +290,7 @@ static void send_now(lv_sess *s, const lv_delivery *d) {
   if (err) {
     send_fail(s, d, err);
   } else if (d->member) {
-    lv__share_done(d->member);
+    lv__share_done(d->member, d->log, d->rec->lsn);
   }
 }
 

@@ -5,6 +5,7 @@
 #include "core/hash.h"
 #include "session/rights.h"
 #include "session/session_int.h"
+#include "session/share.h"
 #include <assert.h>
 #include <stdlib.h>
 
@@ -31,6 +32,7 @@ void lv_realm_free(lv_realm *r) {
   for (uint32_t i = 0; i < r->n_apps; i++) free((void *)r->apps[i].name.p);
   free(r->apps);
   free(r->clients);
+  lv__share_kept_free(r);
   lv_retained_free(r->retained);
   lv_conf_unref(r->conf);
   pthread_mutex_destroy(&r->lock);

@@ -46,8 +46,9 @@ struct lv_realm {
   uint32_t clients_mask, n_clients;
   lv_auth *auths; /* of the current document, one a key */
   lv_retained *retained;
-  lv_recovery *recovery; /* during start-up */
-  lv_sess *recovered;    /* until the shards take theirs */
+  lv_recovery *recovery;      /* during start-up */
+  struct lv_share_kept *kept; /* stored shared subscriptions without a member yet */
+  lv_sess *recovered;         /* until the shards take theirs */
 };
 
 /* Topic → verdict and channel, for publishers of one key. */

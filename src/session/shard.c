@@ -268,6 +268,7 @@ void lv_shard_quiesce(lv_shard *s) {
     if (!sess->persistent || sess->ended || !sess->stored) continue;
     lv__store_progress(sess);
   }
+  lv__share_save_all(s);
   s->quiet = true;
   lv_timer_cancel(&s->loop->wheel, &s->lazy);
   lv_pub_submit(s->pub);

@@ -1,46 +1,9 @@
 /* share.c: see share.h. */
-#include "session/share.h"
 #include "core/hash.h"
 #include "core/log.h"
+#include "session/share_int.h"
 #include <assert.h>
 #include <stdlib.h>
-
-typedef struct lv_wait {
-  uint64_t lsn;
-  uint8_t log, qos;
-} lv_wait;
-
-struct lv_share_member {
-  lv_mail mail;          /* leave, then left */
-  lv_mail join;          /* it may still be on its way when the member leaves */
-  uint64_t serial;       /* of the share; set with it */
-  lv_share_member *next; /* in the share, at the home */
-  lv_share *share;       /* set by the home */
-  lv_shard *home, *shard;
-  lv_sess *sess; /* touched by the member's loop only; NULL: it is offline or left */
-  lv_auth *auth; /* one reference: what may be handed to it */
-  uint32_t app_id, sub_id, len;
-  uint8_t qos, flags;
-  _Atomic uint32_t out; /* handed over, not finished */
-  _Atomic bool gone;    /* the member's side has let go */
-  char filter[];        /* `$share/…` */
-};
-
-struct lv_share {
-  lv_share *next;
-  uint64_t serial; /* unlike the address never used twice at its home */
-  lv_shard *home;
-  lv_share_member *members, *last;
-  lv_sub *sub; /* in the home's index */
-  uint32_t app_id, n_members;
-  lv_wait *wait; /* ring */
-  uint32_t head, count, mask;
-  _Atomic bool starving; /* something waits: tell the home when a member has room */
-  bool fetching, dead;
-  lv_fetch fetch;
-  uint64_t fetch_lsn;
-  lv_wait fetch_wait;
-};
 
 typedef struct lv_share_mail {
   lv_mail mail;
@@ -52,8 +15,6 @@ typedef struct lv_share_mail {
   const lv_rec *rec;
   lv_wait w;
 } lv_share_mail;
-
-static void pump(lv_share *sh);
 
 static void mail_to(lv_loop *to, lv_share_mail v, void (*run)(lv_loop *, lv_mail *)) {
   lv_share_mail *m = malloc(sizeof *m);
@@ -76,7 +37,7 @@ static void wait_grow(lv_share *sh) {
   sh->mask = cap - 1;
 }
 
-static void wait_add(lv_share *sh, lv_wait w, bool front) {
+void lv__share_wait(lv_share *sh, lv_wait w, bool front) {
   lv_metrics *mx = lv__metrics(sh->home);
   uint32_t max = w.qos ? LV_SHARE_WAIT_MAX : sh->home->conf->limits.queue_messages;
   if (sh->count >= max && !front) {
@@ -92,6 +53,7 @@ static void wait_add(lv_share *sh, lv_wait w, bool front) {
     sh->wait[(sh->head + sh->count) & sh->mask] = w;
   }
   sh->count++;
+  sh->dirty = true;
   atomic_store(&sh->starving, true);
 }
 
@@ -138,22 +100,48 @@ static void kick_mail(lv_loop *loop, lv_mail *mail) {
   (void)loop;
   lv_share *sh = share_find(v->home, v->serial);
   free(v);
-  if (sh) pump(sh);
+  if (sh) lv__share_pump(sh);
 }
 
-void lv__share_done(lv_share_member *m) {
+static void let_hold(lv_share_member *m, uint64_t packed) {
+  for (uint32_t i = 0; i < m->n_held; i++) {
+    if (m->held[i] != packed) continue;
+    m->held[i] = m->held[--m->n_held];
+    return;
+  }
+}
+
+static void finished(lv_share_member *m, uint8_t log, uint64_t lsn) {
+  uint32_t w = atomic_load_explicit(&m->done_written, memory_order_relaxed);
+  m->done[w % (2 * LV_SHARE_CREDIT)] = lv__share_pack(log, lsn);
+  atomic_store(&m->done_written,
+               w + 1); /* before `out`: the home drains before it hands over more */
+}
+
+void lv__share_drain(lv_share_member *m) {
+  uint32_t w = atomic_load(&m->done_written);
+  for (; m->done_read != w; m->done_read++) {
+    let_hold(m, m->done[m->done_read % (2 * LV_SHARE_CREDIT)]);
+  }
+}
+
+void lv__share_done(lv_share_member *m, uint8_t log, uint64_t lsn) {
+  finished(m, log, lsn);
   uint32_t left = atomic_fetch_sub(&m->out, 1) - 1;
   if (left > LV_SHARE_CREDIT / 2 || !m->share) return;
   if (atomic_load(&m->share->starving) && atomic_exchange(&m->share->starving, false))
     mail_to(m->home->loop, (lv_share_mail){.serial = m->serial, .home = m->home}, kick_mail);
 }
 
+/* The home keeps it among `held` until this arrives, so that it is never in neither place. */
 static void return_mail(lv_loop *loop, lv_mail *mail) {
   lv_share_mail *v = (lv_share_mail *)mail;
   lv_share *sh = share_find(v->home, v->serial);
   if (sh) {
-    wait_add(sh, v->w, true);
-    pump(sh);
+    let_hold(v->m, lv__share_pack(v->w.log, v->w.lsn));
+    atomic_fetch_sub(&v->m->out, 1);
+    lv__share_wait(sh, v->w, true);
+    lv__share_pump(sh);
   } else {
     lv_count(loop->metrics, LV_C_DROP_HUB_ENDED, 1);
     lv_gauge(loop->metrics, LV_G_PENDING, -1);
@@ -162,8 +150,8 @@ static void return_mail(lv_loop *loop, lv_mail *mail) {
 }
 
 void lv__share_return(lv_share_member *m, uint8_t log, uint64_t lsn) {
-  atomic_fetch_sub(&m->out, 1);
-  mail_to(m->home->loop, (lv_share_mail){.serial = m->serial, .home = m->home, .w = {lsn, log, 1}},
+  mail_to(m->home->loop,
+          (lv_share_mail){.m = m, .serial = m->serial, .home = m->home, .w = {lsn, log, 1}},
           return_mail);
 }
 
@@ -198,6 +186,10 @@ static lv_share_member *choose(lv_share *sh, lv_slice topic) {
 
 static void give(lv_share_member *m, lv_batch *batch, lv_block *block, const lv_rec *rec,
                  uint8_t log) {
+  lv__share_drain(m);
+  assert(m->n_held < LV_SHARE_CREDIT);
+  m->held[m->n_held++] = lv__share_pack(log, rec->lsn);
+  m->share->dirty = true;
   atomic_fetch_add(&m->out, 1);
   if (m->shard == m->home) {
     member_take(m, batch, block, rec, log);
@@ -216,22 +208,25 @@ void lv__share_deliver(lv_share *sh, lv_batch *batch, const lv_rec *rec) {
   lv_metrics *mx = lv__metrics(sh->home);
   lv_slice topic = lv_rec_topic(rec);
   if (rec->lsn < sh->sub->from.lsn[batch->log] || !readable(sh, topic)) return;
+  if (sh->scan) return; /* the scan comes here */
+  sh->dirty = true;
   lv_count(mx, LV_C_HUB_OWED, 1);
   lv_gauge(mx, LV_G_PENDING, 1);
   lv_share_member *m = sh->count || sh->fetching ? NULL : choose(sh, topic);
   if (m) {
     give(m, batch, NULL, rec, batch->log);
   } else {
-    wait_add(sh, (lv_wait){rec->lsn, batch->log, lv_rec_qos(rec)}, false);
+    lv__share_wait(sh, (lv_wait){rec->lsn, batch->log, lv_rec_qos(rec)}, false);
   }
 }
 
-static void share_free(lv_share *sh) {
+void lv__share_free(lv_share *sh) {
   lv_metrics *mx = lv__metrics(sh->home);
   if (sh->count) {
     lv_count(mx, LV_C_DROP_HUB_ENDED, sh->count);
     lv_gauge(mx, LV_G_PENDING, -(int64_t)sh->count);
   }
+  free(sh->scan);
   free(sh->wait);
   free(sh->sub);
   free(sh);
@@ -252,21 +247,22 @@ static void fetched(lv_fetch *f) {
     give(m, NULL, copy, (const lv_rec *)copy->data, sh->fetch_wait.log);
     lv_block_unref(copy);
   } else if (stuck) {
-    wait_add(sh, sh->fetch_wait, true);
+    lv__share_wait(sh, sh->fetch_wait, true);
   } else {
     lv_count(mx, rec ? LV_C_DROP_HUB_ENDED : LV_C_DROP_HUB_RETENTION, 1);
     lv_gauge(mx, LV_G_PENDING, -1);
   }
   lv_broker_fetch_free(f);
   if (sh->dead) {
-    share_free(sh);
+    if (!(sh->scan && sh->scan->reading)) lv__share_free(sh);
   } else if (!stuck) {
-    pump(sh);
+    lv__share_pump(sh);
   } /* else a member with room, a new one, or the next second */
 }
 
 /* Takes what waits, one fetch at a time, while a member has room. */
-static void pump(lv_share *sh) {
+void lv__share_pump(lv_share *sh) {
+  if (sh->scan) lv__share_scan_on(sh);
   if (sh->fetching || sh->count == 0) return;
   bool room = false;
   for (lv_share_member *m = sh->members; m && !room; m = m->next)
@@ -288,7 +284,7 @@ static void pump(lv_share *sh) {
   sh->fetching = true;
   if (sh->home->broker->ops->fetch(sh->home->broker, &sh->fetch)) {
     sh->fetching = false;
-    wait_add(sh, sh->fetch_wait, true);
+    lv__share_wait(sh, sh->fetch_wait, true);
   }
 }
 
@@ -319,6 +315,7 @@ static lv_share *share_get(lv_shard *home, const lv_share_member *m) {
   lv__interest(home, 1);
   sub->from = home->seen;
   lv_subindex_add(lv__shard_index(home, sh->app_id), sub);
+  lv__share_begin(sh, m->from);
   return sh;
 }
 
@@ -330,7 +327,8 @@ static void join(lv_share_member *m) {
   sh->members = m;
   if (!m->next) sh->last = m;
   sh->n_members++;
-  pump(sh);
+  if (!sh->stored) lv__share_save(sh); /* from now on nothing that it is owed gets lost */
+  lv__share_pump(sh);
 }
 
 static void join_mail(lv_loop *loop, lv_mail *mail) {
@@ -343,9 +341,22 @@ static void member_free(lv_share_member *m) {
   free(m);
 }
 
-static void left_mail(lv_loop *loop, lv_mail *mail) {
+/* Behind all that its side had given back. */
+static void bury_mail(lv_loop *loop, lv_mail *mail) {
+  lv_share_member *m = (lv_share_member *)mail;
   (void)loop;
-  member_free((lv_share_member *)mail);
+  lv_share *sh = share_find(m->home, m->serial);
+  lv_share_member **p = sh ? &sh->leaving : NULL;
+  while (p && *p && *p != m) p = &(*p)->next;
+  if (p && *p) *p = m->next;
+  member_free(m);
+}
+
+static void left_mail(lv_loop *loop, lv_mail *mail) {
+  lv_share_member *m = (lv_share_member *)mail;
+  (void)loop;
+  m->mail.run = bury_mail;
+  lv_loop_post(m->home->loop, &m->mail);
 }
 
 static void leave(lv_share_member *m) {
@@ -354,6 +365,8 @@ static void leave(lv_share_member *m) {
   for (; *p != m; p = &(*p)->next) before = *p;
   *p = m->next;
   if (sh->last == m) sh->last = before;
+  m->next = sh->leaving; /* what it holds is on its way back */
+  sh->leaving = m;
   if (--sh->n_members == 0) {
     lv_share **q = &sh->home->shares;
     while (*q != sh) q = &(*q)->next;
@@ -361,7 +374,8 @@ static void leave(lv_share_member *m) {
     lv_subindex_remove(lv__shard_index(sh->home, sh->app_id), sh->sub);
     lv__interest(sh->home, -1);
     sh->dead = true;
-    if (!sh->fetching) share_free(sh);
+    lv__share_forget(sh);
+    if (!sh->fetching && !(sh->scan && sh->scan->reading)) lv__share_free(sh);
   }
   m->mail.run = left_mail;
   lv_loop_post(m->shard->loop, &m->mail); /* behind everything that was handed to it */
@@ -385,6 +399,8 @@ static lv_share_member *member_new(lv_sess *s, lv_sub *sub) {
   m->sub_id = sub->sub_id;
   m->qos = sub->qos;
   m->flags = sub->flags;
+  m->persistent = s->persistent;
+  m->from = s->shard->broker->ops->visible(s->shard->broker);
   m->len = sub->len;
   memcpy(m->filter, sub->filter, sub->len);
   return m;
@@ -419,26 +435,33 @@ void lv__share_leave(lv_sess *s, lv_sub *sub, bool for_good) {
 }
 
 void lv__share_tick(lv_shard *s) {
-  for (lv_share *sh = s->shares; sh; sh = sh->next) pump(sh);
+  for (lv_share *sh = s->shares; sh; sh = sh->next) {
+    lv__share_pump(sh);
+    lv__share_save(sh);
+  }
+}
+
+static void members_free(lv_share_member *m) {
+  for (lv_share_member *next; m; m = next) {
+    next = m->next;
+    member_free(m);
+  }
 }
 
 void lv__share_free_all(lv_shard *s) {
   while (s->shares) {
     lv_share *sh = s->shares;
     s->shares = sh->next;
-    while (sh->members) {
-      lv_share_member *m = sh->members;
-      sh->members = m->next;
-      member_free(m);
-    }
+    members_free(sh->members);
+    members_free(sh->leaving);
     sh->count = 0;
-    share_free(sh);
+    lv__share_free(sh);
   }
 }
 
-int lv__share_recover(lv_realm *r, lv_slice key, lv_slice value) {
-  (void)r;
-  (void)key;
-  (void)value;
-  return 0;
+void lv__share_save_all(lv_shard *s) {
+  for (lv_share *sh = s->shares; sh; sh = sh->next) {
+    sh->dirty = true;
+    lv__share_save(sh);
+  }
 }

@@ -28,11 +28,13 @@ void lv__share_leave(lv_sess *sess, lv_sub *sub, bool for_good);
 /* @thread home: one matched message. */
 void lv__share_deliver(lv_share *share, lv_batch *batch, const lv_rec *rec);
 /* @thread the member's loop: a delivery ended (acked, sent, dropped) / was not finished. */
-void lv__share_done(lv_share_member *m);
+void lv__share_done(lv_share_member *m, uint8_t log, uint64_t lsn);
 void lv__share_return(lv_share_member *m, uint8_t log, uint64_t lsn);
 /* @thread home: once a second. */
 void lv__share_tick(lv_shard *s);
 void lv__share_free_all(lv_shard *s);
+void lv__share_save_all(lv_shard *s); /* the process ends */
+void lv__share_kept_free(lv_realm *r);
 /* A stored cursor (key `g<app>/<filter>`) at start-up. @thread main */
 int lv__share_recover(lv_realm *r, lv_slice key, lv_slice value);
 

@@ -1,0 +1,249 @@
+/* share_store.c: what a shared subscription still owes, across restarts.
+ *
+ * A group with a member whose session outlives its connection keeps one state record,
+ * `g<app>/$share/NAME/FILTER`: a place in each log up to which it has seen everything, and the
+ * addresses before it that are unfinished (waiting, or handed over and not acknowledged), at most
+ * KEEP_MAX: with more, the place is that of the first one left out. It is written once a second
+ * while it changes, and when the process ends. A new group of that name begins with it: the
+ * addresses wait for a member, and the log is scanned from the place on.
+ *
+ * So nothing that the group owes is lost by a restart. What was finished in the last second before
+ * a crash is handed out again (at-least-once; also at QoS 2, see docs/mqtt.md). @thread home */
+#include "core/buf.h"
+#include "core/log.h"
+#include "session/share_int.h"
+#include <assert.h>
+#include <stdlib.h>
+
+enum { FORMAT = 1, KEEP_MAX = 4096, SCAN_COUNT = 256, SCAN_BYTES = 256 * 1024 };
+
+typedef struct lv_share_kept {
+  struct lv_share_kept *next;
+  lv_pos upto;
+  uint32_t app_id, len, n;
+  uint64_t *held;
+  char text[];
+} lv_share_kept;
+
+/* ---- writing ---- */
+
+static void put(lv_buf *b, uint64_t v, int n) {
+  for (int i = 0; i < n; i++) (void)lv_buf_add_byte(b, (uint8_t)(v >> (8 * i)));
+}
+
+static const lv_auth *keeper(const lv_share *sh) {
+  for (const lv_share_member *m = sh->members; m; m = m->next)
+    if (m->persistent) return m->auth;
+  return NULL;
+}
+
+static void write_state(const lv_share *sh, uint8_t log, lv_slice app, lv_slice value) {
+  lv_buf key;
+  lv_rec *rec;
+  lv_buf_init(&key, 70000);
+  (void)lv_buf_add_byte(&key, 'g');
+  (void)lv_buf_add_slice(&key, app);
+  (void)lv_buf_add_byte(&key, '/');
+  (void)lv_buf_add(&key, sh->sub->filter, sh->sub->len);
+  lv_rec_in in = {.kind = LV_REC_STATE,
+                  .key_off = LV_REC_NO_KEY,
+                  .topic = lv_buf_slice(&key),
+                  .val = value,
+                  .ingest_ns = sh->home->loop->wall.ns};
+  int err = lv_pub_add(sh->home->pub, log, &in, sh->home->loop->now, &rec);
+  if (err) lv_log(LV_ERROR, "shared subscription not stored err=%s", lv_err_text(err));
+  lv_buf_done(&key);
+}
+
+typedef struct lv_keep {
+  lv_buf *b;
+  uint32_t n;
+  lv_pos *upto;
+} lv_keep;
+
+static void keep(lv_keep *k, uint64_t packed) {
+  uint8_t log = packed & 7;
+  uint64_t lsn = packed & ~UINT64_C(7);
+  if (k->n < KEEP_MAX) {
+    put(k->b, packed, 8);
+    k->n++;
+  } else if (lsn < k->upto->lsn[log]) {
+    k->upto->lsn[log] = lsn; /* from there on the log is read again */
+  }
+}
+
+static void keep_held(lv_share_member *m, lv_keep *k) {
+  for (; m; m = m->next) {
+    lv__share_drain(m);
+    for (uint32_t i = 0; i < m->n_held; i++) keep(k, m->held[i]);
+  }
+}
+
+static void unfinished(lv_share *sh, lv_keep *k) {
+  keep_held(sh->members, k);
+  keep_held(sh->leaving, k);
+  if (sh->fetching) keep(k, lv__share_pack(sh->fetch_wait.log, sh->fetch_wait.lsn));
+  for (uint32_t i = 0; i < sh->count; i++) {
+    const lv_wait *w = &sh->wait[(sh->head + i) & sh->mask];
+    if (w->qos) keep(k, lv__share_pack(w->log, w->lsn));
+  }
+}
+
+void lv__share_save(lv_share *sh) {
+  const lv_auth *auth = keeper(sh);
+  if (!auth || sh->home->quiet) return;
+  bool handed = false; /* what is with members may have been finished without a word */
+  for (const lv_share_member *m = sh->members; m; m = m->next) handed |= m->n_held > 0;
+  if (!sh->dirty && !handed && sh->stored) return;
+  sh->dirty = false;
+  sh->stored = true;
+  lv_buf list, value;
+  lv_pos upto = sh->scan ? sh->scan->next : sh->home->seen;
+  lv_buf_init(&list, KEEP_MAX * 8);
+  lv_buf_init(&value, KEEP_MAX * 8 + 64);
+  lv_keep k = {&list, 0, &upto};
+  unfinished(sh, &k);
+  put(&value, FORMAT, 1);
+  for (int i = 0; i < LV_DURABILITY_COUNT; i++) put(&value, upto.lsn[i], 8);
+  put(&value, k.n, 4);
+  (void)lv_buf_add_slice(&value, lv_buf_slice(&list));
+  write_state(sh, auth->app->session_durability, auth->app->name, lv_buf_slice(&value));
+  lv_buf_done(&list);
+  lv_buf_done(&value);
+}
+
+void lv__share_forget(lv_share *sh) {
+  if (!sh->stored || sh->home->quiet) return;
+  lv_realm *r = sh->home->realm;
+  pthread_mutex_lock(&r->lock);
+  lv_slice app = r->apps[sh->app_id].name;
+  pthread_mutex_unlock(&r->lock);
+  /* Which log has it is not known any more: a deletion in each costs little. */
+  for (uint8_t log = 0; log < LV_DURABILITY_COUNT; log++)
+    write_state(sh, log, app, (lv_slice){NULL, 0});
+}
+
+/* ---- reading back ---- */
+
+int lv__share_recover(lv_realm *r, lv_slice key, lv_slice value) {
+  lv_slice app, text = lv_slice_of(key.p + 1, key.n - 1u);
+  if (!lv_slice_split(&text, '/', &app) || value.n < 21 || value.p[0] != FORMAT) return 0;
+  uint32_t n;
+  memcpy(&n, value.p + 17, 4);
+  if (n > KEEP_MAX || value.n != 21 + n * 8u) return 0;
+  lv_share_kept *x = calloc(1, sizeof *x + text.n);
+  if (!x) abort();
+  x->app_id = lv_realm_app_id(r, app);
+  x->len = text.n;
+  memcpy(x->text, text.p, text.n);
+  for (int i = 0; i < LV_DURABILITY_COUNT; i++) memcpy(&x->upto.lsn[i], value.p + 1 + 8 * i, 8);
+  x->n = n;
+  x->held = malloc(n * 8u + 8);
+  if (!x->held) abort();
+  memcpy(x->held, value.p + 21, n * 8u);
+  x->next = r->kept;
+  r->kept = x;
+  return 0;
+}
+
+static lv_share_kept *take_kept(lv_realm *r, const lv_share *sh) {
+  pthread_mutex_lock(&r->lock);
+  lv_share_kept **p = &r->kept, *x;
+  while ((x = *p) && !(x->app_id == sh->app_id && x->len == sh->sub->len &&
+                       memcmp(x->text, sh->sub->filter, x->len) == 0))
+    p = &x->next;
+  if (x) *p = x->next;
+  pthread_mutex_unlock(&r->lock);
+  return x;
+}
+
+void lv__share_kept_free(lv_realm *r) {
+  while (r->kept) {
+    lv_share_kept *x = r->kept;
+    r->kept = x->next;
+    free(x->held);
+    free(x);
+  }
+}
+
+static void owe(lv_share *sh, uint64_t lsn, uint8_t log, uint8_t qos) {
+  lv_metrics *mx = lv__metrics(sh->home);
+  lv_count(mx, LV_C_HUB_OWED, 1);
+  lv_gauge(mx, LV_G_PENDING, 1);
+  lv__share_wait(sh, (lv_wait){lsn, log, qos}, false);
+}
+
+/* The home may have handled more of the feed than the group's first member had seen: what lies
+ * between is read from the log. */
+static void scan_from(lv_share *sh, lv_pos from) {
+  sh->scan = calloc(1, sizeof *sh->scan);
+  if (!sh->scan) abort();
+  sh->scan->next = from;
+  lv__share_scan_on(sh);
+}
+
+void lv__share_begin(lv_share *sh, lv_pos from) {
+  lv_share_kept *x = take_kept(sh->home->realm, sh);
+  if (!x) {
+    scan_from(sh, from);
+    return;
+  }
+  for (uint32_t i = 0; i < x->n; i++)
+    owe(sh, x->held[i] & ~UINT64_C(7), (uint8_t)(x->held[i] & 1), 1);
+  sh->stored = true;
+  scan_from(sh, x->upto);
+  free(x->held);
+  free(x);
+}
+
+/* ---- the scan ---- */
+
+static void scan_take(lv_share *sh, const lv_rec *rec, uint8_t log) {
+  lv_chan *chan = sh->home->broker->ops->chan(sh->home->broker, rec->chan);
+  if (rec->kind != LV_REC_MSG || !chan || chan->app_id != sh->app_id || !lv_rec_qos(rec)) return;
+  if (lv_mqtt_match(lv_sub_filter(sh->sub), lv_rec_topic(rec)))
+    owe(sh, rec->lsn, log, lv_rec_qos(rec));
+}
+
+static void scanned(lv_read *rd) {
+  lv_share *sh = rd->arg;
+  lv_share_scan *sc = sh->scan;
+  sc->reading = false;
+  if (sh->dead) {
+    lv_broker_read_free(rd);
+    if (!sh->fetching) lv__share_free(sh);
+    return;
+  }
+  for (uint32_t i = 0; i < rd->n; i++) scan_take(sh, rd->recs[i], rd->log);
+  if (!rd->err) sc->next.lsn[rd->log] = rd->next;
+  int err = rd->err;
+  lv_broker_read_free(rd);
+  if (err) {
+    lv_log(LV_ERROR, "shared subscription cannot read the log err=%s", lv_err_text(err));
+    return; /* the next second tries again */
+  }
+  lv__share_pump(sh);
+}
+
+void lv__share_scan_on(lv_share *sh) {
+  lv_share_scan *sc = sh->scan;
+  if (sc->reading || sh->count >= LV_SHARE_WAIT_MAX / 2) return;
+  uint8_t log = 0;
+  while (log < LV_DURABILITY_COUNT && sc->next.lsn[log] >= sh->home->seen.lsn[log]) log++;
+  if (log == LV_DURABILITY_COUNT) { /* the feed goes on from here */
+    sh->sub->from = sc->next;
+    sh->scan = NULL;
+    free(sc);
+    return;
+  }
+  sc->read = (lv_read){.loop = sh->home->loop,
+                       .log = log,
+                       .from = sc->next.lsn[log],
+                       .until = sh->home->seen.lsn[log],
+                       .max_count = SCAN_COUNT,
+                       .max_bytes = SCAN_BYTES,
+                       .done = scanned,
+                       .arg = sh};
+  sc->reading = true;
+  if (sh->home->broker->ops->read(sh->home->broker, &sc->read)) sc->reading = false;
+}
