@@ -113,7 +113,7 @@ static void bind_conn(lv_sess *s, const lv_attach *a) {
 static void follow_on(lv_sess *s) {
   lv_pos cursor = lv__sess_more(s)->cursor;
   lv__subs_attach(s, &cursor);
-  if (s->subs) lv__lag_enter(s, cursor, s->shard->seen);
+  if (s->subs || s->pending) lv__lag_enter(s, cursor, s->shard->seen);
 }
 
 void lv_sess_attach(lv_sess *s, const lv_attach *a) {

@@ -98,9 +98,10 @@ static bool take(lv_sess *s, const lv_rec *rec, uint8_t log) {
 }
 
 /* All caught up. What is still counted as owed but neither in flight nor queued was lost to
- * retention. */
+ * retention, or its subscription has ended. */
 static void go_live(lv_sess *s) {
   lv_lag *lag = s->lag;
+  enum lv_counter why = lag->missing ? LV_C_DROP_HUB_RETENTION : LV_C_DROP_HUB_ENDED;
   s->lag = NULL;
   free(lag->chans);
   free(lag);
@@ -112,7 +113,7 @@ static void go_live(lv_sess *s) {
   }
   if (s->pending > held) {
     uint32_t lost = s->pending - held;
-    lv_count(lv__metrics(s->shard), LV_C_DROP_HUB_RETENTION, lost);
+    lv_count(lv__metrics(s->shard), why, lost);
     lv_gauge(lv__metrics(s->shard), LV_G_PENDING, -(int64_t)lost);
     s->pending = held;
   }
@@ -137,6 +138,7 @@ static void read_done(lv_read *rd) {
   if (rd->err)
     lv_log(LV_ERROR, "session cannot read the log client=%.*s err=%s", (int)s->id_len, s->id,
            lv_err_text(rd->err));
+  lag->missing |= rd->missing_before != 0;
   if (rd->missing_before)
     lv_log(LV_WARN, "session lost messages to retention client=%.*s before_lsn=%llu",
            (int)s->id_len, s->id, (unsigned long long)rd->missing_before);

@@ -300,79 +300,161 @@ static lv_pend *pend_at(lv_pendq *q, uint32_t i) {
   return &q->e[(q->head + i) & q->mask];
 }
 
+static const lv_block *block_of(const lv_delivery *d) {
+  return d->batch ? d->batch->block : d->block;
+}
+
 static void pend_unref(lv_pend *p) {
   lv_batch_unref(p->d.batch);
   lv_block_unref(p->d.block);
 }
 
+static void pend_free(lv_sess *s) {
+  free(s->pend->index);
+  free(s->pend);
+  s->pend = NULL;
+}
+
+/* The i-th goes: what its successor needs too is held by that one now. */
+static void pend_unhold(lv_pendq *q, uint32_t i) {
+  lv_pend *p = pend_at(q, i), *next = i + 1 < q->count ? pend_at(q, i + 1) : NULL;
+  if (p->held && next && !next->held && block_of(&next->d) == block_of(&p->d)) {
+    next->held = p->held;
+  } else {
+    q->held -= p->held;
+  }
+  p->held = 0;
+}
+
 static void pend_pop(lv_sess *s) {
   lv_pendq *q = s->pend;
   lv_pend *p = pend_at(q, 0);
+  pend_unhold(q, 0);
   if (p->d.qos == 0) q->n_q0--;
   pend_unref(p);
   q->head = (q->head + 1) & q->mask;
-  if (--q->count == 0) {
-    free(q);
-    s->pend = NULL;
+  q->seq++;
+  if (--q->count == 0) pend_free(s);
+}
+
+static void pend_grow(lv_sess *s) {
+  lv_pendq *q = s->pend;
+  uint32_t cap = q ? (q->mask + 1) * 2 : 8;
+  lv_pendq *n = malloc(sizeof *n + cap * sizeof(lv_pend));
+  if (!n) abort();
+  *n = (lv_pendq){.mask = cap - 1};
+  for (uint32_t i = 0; q && i < q->count; i++) n->e[i] = *pend_at(q, i);
+  if (q) {
+    n->count = q->count;
+    n->n_q0 = q->n_q0;
+    n->seq = q->seq;
+    n->index = q->index;
+    n->held = q->held;
   }
+  free(q);
+  s->pend = n;
+}
+
+/* Memory that the delivery would keep alive at the end of the queue. */
+static uint32_t hold_bytes(const lv_sess *s, const lv_delivery *d) {
+  const lv_pendq *q = s->pend;
+  const lv_block *b = block_of(d);
+  if (q && block_of(&q->e[(q->head + q->count - 1) & q->mask].d) == b) return 0;
+  return b->cap;
+}
+
+/* A reference keeps a whole block alive. While there is plenty of room that is cheapest, and the
+ * block is shared with others; then small records get a block of their own. */
+static bool pend_copies(const lv_sess *s, const lv_delivery *d, uint32_t hold) {
+  uint64_t held = s->pend ? s->pend->held : 0;
+  return hold / 4 > d->rec->size && held + hold > lv__limits(s)->queue_bytes / 2;
+}
+
+static void pend_fill(lv_sess *s, lv_pend *p, const lv_delivery *d, uint32_t hold) {
+  p->d = *d;
+  if (pend_copies(s, d, hold)) {
+    lv_block *b = lv_block_new(d->rec->size);
+    if (!b) abort();
+    memcpy(b->data, d->rec, d->rec->size);
+    b->used = d->rec->size;
+    p->d.batch = NULL;
+    p->d.block = b;
+    p->d.rec = (const lv_rec *)b->data;
+    hold = b->cap;
+  } else {
+    if (d->batch) lv_batch_ref(d->batch);
+    if (d->block) lv_block_ref(d->block);
+  }
+  p->held = hold;
+  s->pend->held += hold;
 }
 
 static void pend_push(lv_sess *s, const lv_delivery *d) {
+  assert(d->batch || d->block);
+  uint32_t hold = hold_bytes(s, d);
+  if (!s->pend || s->pend->count > s->pend->mask) pend_grow(s);
   lv_pendq *q = s->pend;
-  if (!q || q->count > q->mask) {
-    uint32_t cap = q ? (q->mask + 1) * 2 : 8;
-    lv_pendq *n = malloc(sizeof *n + cap * sizeof(lv_pend));
-    if (!n) abort();
-    *n = (lv_pendq){.mask = cap - 1};
-    for (uint32_t i = 0; q && i < q->count; i++) n->e[i] = *pend_at(q, i);
-    if (q) {
-      n->count = q->count;
-      n->n_q0 = q->n_q0;
-    }
-    free(q);
-    s->pend = q = n;
+  pend_fill(s, pend_at(q, q->count), d, hold);
+  q->count++;
+  if (d->qos == 0) {
+    q->n_q0++;
+    lv__pend_index_add(q, lv_rec_topic(d->rec));
   }
-  lv_pend *p = pend_at(q, q->count++);
-  p->d = *d;
-  if (d->batch) lv_batch_ref(d->batch);
-  if (d->block) lv_block_ref(d->block);
-  if (d->qos == 0) q->n_q0++;
   if (s->started) s->shard->link->want_drain(s->conn);
 }
 
 /* Removes the i-th waiting delivery, keeping the order of the others. */
 static void pend_remove(lv_sess *s, uint32_t i) {
   lv_pendq *q = s->pend;
-  lv_pend gone = *pend_at(q, i);
-  for (; i > 0; i--) *pend_at(q, i) = *pend_at(q, i - 1);
+  lv_pend gone;
+  pend_unhold(q, i);
+  gone = *pend_at(q, i);
+  for (uint32_t k = 0; k < i && q->index; k++)
+    if (pend_at(q, k)->d.qos == 0) lv__pend_index_drop(q);
+  for (uint32_t k = i; k > 0; k--) *pend_at(q, k) = *pend_at(q, k - 1);
   *pend_at(q, 0) = gone;
   pend_pop(s);
+}
+
+static uint8_t slow_policy(const lv_sess *s, const lv_delivery *d) {
+  lv_chan *chan = s->shard->broker->ops->chan(s->shard->broker, d->rec->chan);
+  return chan ? chan->slow : LV_SLOW_DROP_OLDEST;
 }
 
 /* Makes room in a full queue at the cost of a QoS 0 delivery; false: there is none to give. */
 static bool pend_evict(lv_sess *s, const lv_delivery *d) {
   lv_pendq *q = s->pend;
-  lv_chan *chan = s->shard->broker->ops->chan(s->shard->broker, d->rec->chan);
-  if (chan && chan->slow == LV_SLOW_DISCONNECT && d->qos == 0) {
+  if (d->qos == 0 && slow_policy(s, d) == LV_SLOW_DISCONNECT) {
     s->shard->link->close(s->conn, LV_E_QUOTA);
     return false;
   }
-  bool conflate = chan && chan->slow == LV_SLOW_CONFLATE && d->qos == 0;
   if (q->n_q0 == 0) return false;
-  uint32_t victim = UINT32_MAX;
-  for (uint32_t i = 0; i < q->count; i++) {
-    const lv_delivery *w = &pend_at(q, i)->d;
-    if (w->qos) continue;
-    if (victim == UINT32_MAX) victim = i;
-    if (!conflate) break;
-    if (!lv_slice_eq(lv_rec_topic(w->rec), lv_rec_topic(d->rec))) continue;
-    drop(s, w, LV_C_DROP_HUB_CONFLATED);
-    pend_remove(s, i);
-    return true;
-  }
-  drop(s, &pend_at(q, victim)->d, LV_C_DROP_HUB_SLOW);
-  pend_remove(s, victim);
+  uint32_t i = 0;
+  while (pend_at(q, i)->d.qos) i++;
+  drop(s, &pend_at(q, i)->d, LV_C_DROP_HUB_SLOW);
+  pend_remove(s, i);
   return true;
+}
+
+/* Under `conflate` a newer message takes the place of the one of its topic that waits. */
+static bool conflate(lv_sess *s, const lv_delivery *d) {
+  uint32_t i;
+  lv_pendq *q = s->pend;
+  if (d->qos || d->member || slow_policy(s, d) != LV_SLOW_CONFLATE) return false;
+  if (!lv__pend_find(q, lv_rec_topic(d->rec), &i)) return false;
+  lv_pend *p = pend_at(q, i);
+  if (p->d.member || (d->flags & LV_DELIVER_STORED)) return false;
+  drop(s, &p->d, LV_C_DROP_HUB_CONFLATED);
+  pend_unhold(q, i);
+  pend_unref(p);
+  pend_fill(s, p, d, block_of(d)->cap);
+  return true;
+}
+
+static bool pend_full(const lv_sess *s, const lv_delivery *d) {
+  const lv_limits *l = lv__limits(s);
+  if (!s->pend) return false;
+  return s->pend->count >= l->queue_messages || s->pend->held + d->rec->size > l->queue_bytes;
 }
 
 /* The queue cannot take it: QoS 0 is dropped, for the others the session starts to read the log. */
@@ -408,7 +490,9 @@ void lv__deliver(lv_sess *s, const lv_delivery *d) {
     send_now(s, d);
     return;
   }
-  if (s->pend && s->pend->count >= lv__limits(s)->queue_messages && !pend_evict(s, d)) {
+  if (s->pend && conflate(s, d)) return;
+  while (pend_full(s, d)) {
+    if (pend_evict(s, d)) continue;
     overflow(s, d);
     return;
   }

@@ -137,9 +137,20 @@ typedef struct lv_delivery {
 /* Deliveries that wait for room. */
 typedef struct lv_pend {
   lv_delivery d; /* with references */
+  uint32_t held; /* bytes of memory that it keeps alive, unless its predecessor does */
 } lv_pend;
+/* Which waiting QoS 0 delivery has a topic (conflate.c): slots hold numbers of deliveries. */
+typedef struct lv_pend_index {
+  uint32_t mask, used;
+  struct {
+    uint32_t hash, seq, set;
+  } slot[];
+} lv_pend_index;
 typedef struct lv_pendq {
   uint32_t head, count, mask, n_q0;
+  uint32_t seq;         /* number of the first; the others follow */
+  lv_pend_index *index; /* NULL: nobody asked yet */
+  uint64_t held;
   lv_pend e[];
 } lv_pendq;
 
@@ -184,7 +195,8 @@ typedef struct lv_alias {
 typedef struct lv_lag {
   lv_read read;
   bool reading, orphan;
-  uint32_t q0; /* QoS 0 that it counted, still to be read */
+  bool missing; /* retention took something */
+  uint32_t q0;  /* QoS 0 that it counted, still to be read */
   lv_chan **chans;
   uint32_t n_chans, cap_chans;
   bool all;
@@ -325,6 +337,14 @@ bool lv__sess_match(const lv_sess *sess, const lv_rec *rec, uint8_t log, bool li
 void lv__lag_enter(lv_sess *sess, lv_pos from, lv_pos q0_from);
 void lv__lag_pump(lv_sess *sess);
 void lv__lag_stop(lv_sess *sess);
+
+/* conflate.c */
+/* The place (0: the first) of the QoS 0 delivery with this topic that waits; false: none does. */
+bool lv__pend_find(lv_pendq *q, lv_slice topic, uint32_t *ret_i);
+/* A QoS 0 delivery was put at the end. */
+void lv__pend_index_add(lv_pendq *q, lv_slice topic);
+/* Places have changed: the index is made again when it is needed. */
+void lv__pend_index_drop(lv_pendq *q);
 
 /* content.c */
 bool lv__content_ok(const lv_chan *chan, lv_slice value, bool retain);

@@ -172,8 +172,28 @@ def rec():
     }
 
 
+def session():
+    """Scripts of fuzz_session.c: client(n, op, a, b) and outside(op, a)."""
+    def c(n, op, a=0, b=0): return bytes([1 | n << 1 | op << 3, a, b])
+    def o(op, a=0): return bytes([op << 1, a])
+    run, hold, go, fail, crash = o(7), o(0, 3), o(0, 1), o(2, 3), o(9, 1)
+    up = c(1, 0, 8) + c(2, 0, 8 | 16) + c(3, 0, 8)
+    subs = c(1, 4, 2, 2) + c(2, 4, 0, 1) + c(3, 4, 7, 1) + run
+    pubs = b"".join(c(n % 3 + 1, 8, n * 5 & 255, n) + (run if n % 4 == 0 else b"") for n in range(40))
+    acks = b"".join(c(n % 3 + 1, 6, n) + (run if n % 3 == 0 else b"") for n in range(60))
+    return {
+        "flow": up + subs + pubs + acks + pubs + acks,
+        "crash": up + subs + pubs + acks[:60] + crash + up + pubs + acks + o(9, 0) + up + acks,
+        "hold": up + subs + hold + pubs + o(1, 3) + fail + acks + go + run + pubs + acks,
+        "takeover": up + subs + pubs + c(0, 0, 8) + pubs + acks + c(1, 0, 8) + pubs + acks + c(0, 0, 7),
+        "blocked": up + subs + c(1, 2) + c(2, 2) + pubs + pubs + c(1, 2) + acks + c(2, 2) + acks,
+        "reads": up + subs + pubs + c(1, 0) + pubs + o(4, 1) + c(1, 0, 8 | 16) + acks + o(4, 0) + o(5, 1)
+                 + c(2, 0) + c(2, 0, 8) + o(5, 0) + c(2, 0, 8) + acks,
+    }
+
+
 def main():
-    for name, make in (("mqtt", mqtt), ("topic", topic), ("http", http), ("http_conn", http_conn),
+    for name, make in (("mqtt", mqtt), ("session", session), ("topic", topic), ("http", http), ("http_conn", http_conn),
                        ("proxy", proxy), ("rec", rec)):
         folder = os.path.join(HERE, "corpus", name)
         os.makedirs(folder, exist_ok=True)

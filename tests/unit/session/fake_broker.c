@@ -458,6 +458,18 @@ uint32_t fake_msgs(fake_broker *f) {
   return n;
 }
 
+bool fake_has(fake_broker *f, const char *topic, const char *payload) {
+  lv_slice t = lv_slice_str(topic), v = lv_slice_str(payload);
+  for (int i = 0; i < LV_DURABILITY_COUNT; i++) {
+    for (uint32_t k = f->log[i].n; k-- > 0;) {
+      const lv_rec *r = rec_at(&f->log[i], k);
+      if (r->kind == LV_REC_MSG && lv_slice_eq(lv_rec_topic(r), t) && lv_slice_eq(lv_rec_val(r), v))
+        return true;
+    }
+  }
+  return false;
+}
+
 /* ---- life ---- */
 
 static int fk_describe(lv_broker *b, lv_broker_desc *d) {

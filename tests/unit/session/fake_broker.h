@@ -33,6 +33,7 @@ void fake_retain_from(fake_broker *f, int log, uint64_t lsn);
 uint64_t fake_end(fake_broker *f, int log);
 /* Records of kind MSG that are kept, and state keys that live. */
 uint32_t fake_msgs(fake_broker *f);
+bool fake_has(fake_broker *f, const char *topic, const char *payload); /* ever, retention aside */
 uint32_t fake_keys(fake_broker *f);
 /* From here on nothing is kept: what is published ends with LV_E_CLOSED. As if the power was lost.
  */

@@ -114,6 +114,7 @@ static void on_packet(client *c, const lv_mqtt_head *h, lv_slice body) {
   }
   c->acks = grow(c->acks, c->n_acks, &c->cap_acks, sizeof *c->acks);
   c->acks[c->n_acks++] = a;
+  if (c->on_ack) c->on_ack(c, &a);
   if (!c->auto_ack) return;
   if (a.type == LV_MQTT_PUBREC && a.reason < 0x80) (void)client_ack(c, LV_MQTT_PUBREL, a.pid, 0);
   if (a.type == LV_MQTT_PUBREL) (void)client_ack(c, LV_MQTT_PUBCOMP, a.pid, 0);

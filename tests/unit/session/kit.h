@@ -52,6 +52,7 @@ typedef struct client {
   char **aliases;
   uint16_t next_pid;
   void (*on_got)(struct client *c, const got *g);
+  void (*on_ack)(struct client *c, const ack_got *a); /* before it is answered */
   void *arg;
 } client;
 
