@@ -249,7 +249,7 @@ def test_finds_the_development_instance(own_server):
 
 @pytest.mark.lavva_only
 def test_over_tls(server, t):
-    url = f"mqtts://localhost:{server.mqtts[1]}"
+    url = f"mqtts://127.0.0.1:{server.mqtts[1]}"
     out = lavva(server, "pub", "-u", url, "--ca", server.ca, "-q", "1", "-R", t, "tls")
     assert out.returncode == 0, out
     out = lavva(server, "sub", "-u", url, "--ca", server.ca, "-C", "1", t)

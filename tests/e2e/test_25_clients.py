@@ -13,7 +13,7 @@ from harness import DEADLINE, wait
 
 def tool(server, name, *args, text_in=None, v="5", tls=False):
     host, port = (server.mqtts if tls else server.mqtt)
-    cmd = [name, "-h", "localhost" if tls else host, "-p", str(port), "-u", server.user, "-P",
+    cmd = [name, "-h", host, "-p", str(port), "-u", server.user, "-P",
            server.key, "-V", v, *args]
     if tls:
         cmd += ["--cafile", server.ca]
@@ -26,7 +26,7 @@ class Sub:
 
     def __init__(self, server, *args, v="5", tls=False):
         host, port = (server.mqtts if tls else server.mqtt)
-        cmd = ["mosquitto_sub", "-d", "-h", "localhost" if tls else host, "-p", str(port), "-u",
+        cmd = ["mosquitto_sub", "-d", "-h", host, "-p", str(port), "-u",
                server.user, "-P", server.key, "-V", v, *args]
         if tls:
             cmd += ["--cafile", server.ca]

@@ -124,6 +124,11 @@ int lv_elog_close(lv_elog *l) {
   if (rc == 0) rc = lv__chans_store(l);
   if (rc == 0) rc = lv__note(l, "clean");
   if (rc == 0) rc = sync_all(l);
+  if (rc == 0 && l->n_segs) { /* all of it is on disk: what does not verify from now on is damage */
+    lv_elog_seg *seg = lv__open_seg(l);
+    lv__mark_write(seg, lv_elog_end(l));
+    rc = l->disk->ops->sync(l->disk, seg->fd);
+  }
   elog_free(l);
   return rc;
 }
