@@ -74,7 +74,8 @@ static void remove_locked(lv_realm *r, lv_sess *s) {
 
 /* Makes a session and enters it (the caller holds the lock, or is alone). shard may be NULL. */
 static lv_sess *sess_make(lv_realm *r, lv_shard *shard, uint32_t app_id, lv_slice id) {
-  lv_sess *s = calloc(1, sizeof *s + id.n);
+  size_t size = offsetof(lv_sess, id) + id.n; /* the id begins in the struct's last padding */
+  lv_sess *s = calloc(1, size > sizeof *s ? size : sizeof *s);
   if (!s) abort();
   s->magic = LV_SESS_MAGIC;
   s->shard = shard;

@@ -261,7 +261,9 @@ int lv_sess_publish(lv_sess *s, lv_mqtt_publish *p, lv_mono read_at) {
   if (err) return reject(s, p, err);
   lv_in2_id *seen = p->qos == 2 ? in2_find(s, p->packet_id) : NULL;
   if (seen) return publish_again(s, p, seen->state);
-  if (p->qos && in_window(s) >= s->in_max) return reject(s, p, LV_E_RECEIVE_MAX);
+  /* 3.1.1 knows no Receive Maximum: the publish queue bounds it by holding back reading. */
+  if (p->qos && s->version >= LV_MQTT_V5 && in_window(s) >= s->in_max)
+    return reject(s, p, LV_E_RECEIVE_MAX);
   if (p->utf8 && !lv_utf8_valid(p->payload, false)) return reject(s, p, LV_E_PAYLOAD);
   uint8_t *scratch = NULL;
   if (p->forward_len != p->raw_props.n && !(scratch = malloc(p->forward_len + 1))) abort();
