@@ -254,6 +254,7 @@ static bool open_log(sim *s, enum sim_end end, uint64_t keeps, uint64_t synced) 
     rc = lv_elog_open(&s->conf, &s->log, &s->rec, why);
     if (rc == 0) break;
     say(s, why);
+    s->model.told |= s->rec.torn_bytes || s->rec.damaged_bytes;
     keeps = keeps < synced ? keeps : synced;
     if (tries > 2) {
       (void)snprintf(s->model.why, sizeof s->model.why, "%s", why);

@@ -71,7 +71,8 @@ typedef struct lv_elog_recovery {
 } lv_elog_recovery;
 
 /* Opens or creates; recovers; each channel's first/next offset is known afterwards. LV_E_FORMAT
- * (written by a newer version), LV_E_CORRUPT, LV_E_IO, LV_E_DISK_FULL.
+ * (written by a newer version), LV_E_CORRUPT, LV_E_IO, LV_E_DISK_FULL. ret_rec is set also on an
+ * error: what was cut until then is not found again.
  * why: LV_ELOG_WHY bytes, says which file and what is wrong. @thread main */
 int lv_elog_open(const lv_elog_conf *conf, lv_elog **ret_log, lv_elog_recovery *ret_rec, char *why);
 /* Appends batches in order with as few writes as possible (one in the common case): sets each

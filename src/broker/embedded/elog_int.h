@@ -81,15 +81,17 @@ typedef struct lv_elog_seg {
   _Atomic uint32_t refs;
   lv_disk *disk;
   int fd;
-  uint64_t base, prev_end;     /* prev_end: where the segment before ended when this one was made */
-  uint64_t end;                /* behind its last record; of the open one: lv_elog_end instead */
-  uint64_t cap;                /* file size, head included */
+  uint64_t base, prev_end; /* prev_end: where the segment before ended when this one was made */
+  uint64_t end;            /* behind its last record; of the open one: lv_elog_end instead */
+  uint64_t cap;            /* file size, head included */
+  int64_t created_ns;
   uint64_t gen;                /* random; an index file belongs to the segment file with its gen */
   uint64_t file_end;           /* compacted: bytes of the file that count */
   uint64_t mark;               /* synced mark found or written */
   uint64_t hint_pos, hint_lsn; /* compacted: where the last scan stopped */
   uint64_t quiet_until;        /* not looked at for compaction before the log ends here */
-  bool compacted, head_ok, mark_due;
+  bool compacted, head_ok;
+  bool stub; /* neither head nor record: left of one that could not be made */
   char epoch[LV__EPOCH_SIZE];
   lv__arena arena;
   lv__unit *units, *units_tail;

@@ -87,11 +87,11 @@ int lv_elog_open(const lv_elog_conf *conf, lv_elog **ret_log, lv_elog_recovery *
     if (rc == LV_E_DISK_FULL) rc = 0; /* appends will try again */
     if (rc < 0) (void)snprintf(why, LV_ELOG_WHY, "log %s: %s", l->name, lv_err_text(rc));
   }
+  if (ret_rec) *ret_rec = rec;
   if (rc < 0) {
     elog_free(l);
     return rc;
   }
-  if (ret_rec) *ret_rec = rec;
   *ret_log = l;
   return 0;
 }

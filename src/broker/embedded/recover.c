@@ -80,22 +80,27 @@ static int remove_seg_files(lv_elog *l, uint64_t base) {
   return l->disk->ops->remove(l->disk, name);
 }
 
-/* Whether a file is what is left of a segment that could not be made: no head, no record. */
-static int is_stub(const lv_elog_seg *seg, bool *ret_yes) {
+/* A segment without a sound head: is it what is left of one that could not be made (no record
+ * either), or damaged? A compacted one is known by its records not lying at their addresses. */
+static int judge_headless(lv_elog_seg *seg) {
   const lv_rec *r;
-  uint64_t pos;
+  uint64_t pos, n = 0;
   lv__scan s;
-  *ret_yes = false;
-  if (seg->head_ok) return 0;
+  int rc;
   lv__scan_init(&s, seg, seg->cap, UINT64_MAX);
-  int rc = lv__scan_next(&s, &r, &pos);
-  if (rc == 0) rc = lv__scan_resync(&s);
+  s.compacted = true; /* any record that is not from before */
+  do {
+    while ((rc = lv__scan_next(&s, &r, &pos)) == 1 && !(n && !seg->compacted)) {
+      if (n++ == 0) seg->compacted = r->lsn != pos - LV_ELOG_HEAD + seg->base;
+      if (seg->compacted) seg->end = r->lsn + r->size;
+    }
+  } while (rc == 0 && (rc = lv__scan_resync(&s)) == 1);
   lv__scan_done(&s);
-  *ret_yes = rc == 0;
+  if (seg->compacted) seg->file_end = seg->cap;
+  seg->stub = n == 0;
   return rc < 0 ? rc : 0;
 }
 
-/* Opens the segments; removes stubs. */
 static int open_segs(lv_elog *l, names *f, char *why) {
   if (f->n_bases) qsort(f->bases, f->n_bases, sizeof *f->bases, cmp_u64);
   for (uint32_t i = 0; i < f->n_bases; i++) {
@@ -103,19 +108,13 @@ static int open_segs(lv_elog *l, names *f, char *why) {
     int rc = f->bases[i] % LV_REC_ALIGN || f->bases[i] < LV__LSN_FIRST
                  ? LV_E_CORRUPT
                  : lv__seg_open(l->disk, l->name, f->bases[i], &seg);
-    bool stub = false;
-    if (rc == 0 && (rc = is_stub(seg, &stub)) < 0) lv__seg_unref(seg, 1);
-    if (rc == 0 && stub) {
-      l->top_lsn = lv__max(l->top_lsn, seg->base);
-      lv__seg_unref(seg, 1);
-      if ((rc = remove_seg_files(l, f->bases[i])) == 0) l->dir_dirty = true;
-    }
+    if (rc == 0 && !seg->head_ok && (rc = judge_headless(seg)) < 0) lv__seg_unref(seg, 1);
     if (rc < 0) {
       (void)snprintf(why, LV_ELOG_WHY, "%s-%016llx.seg: %s", l->name,
                      (unsigned long long)f->bases[i], lv_err_text(rc));
       return rc;
     }
-    if (!stub) lv__segs_push(l, seg);
+    lv__segs_push(l, seg);
   }
   return 0;
 }
@@ -131,8 +130,13 @@ static int load_idx(lv_elog *l, char *why) {
     }
     if (rc == LV_E_IO || rc == LV_E_NOMEM) return rc;
     if (rc < 0) continue;
+    l->segs[i]->stub = false;
     atomic_store(&l->segs[i]->idx, idx);
     l->segs[i]->end = idx->seg_end;
+    if (!l->segs[i]->head_ok && idx->words == 2 && !l->segs[i]->compacted) {
+      l->segs[i]->compacted = true;
+      l->segs[i]->file_end = l->segs[i]->cap;
+    }
   }
   return 0;
 }
@@ -165,17 +169,22 @@ static void store_again(lv_elog *l, lv_elog_seg *seg, const lv__idx *idx) {
   (void)l->disk->ops->remove(l->disk, name);
 }
 
-int lv__drop_overlapped(lv_elog *l, uint32_t i) {
-  while (i + 1 < l->n_segs && l->segs[i + 1]->base < l->segs[i]->end) {
-    lv_elog_seg *seg = l->segs[i + 1];
-    int rc = remove_seg_files(l, seg->base);
-    if (rc < 0) return rc;
-    l->dir_dirty = true;
-    memmove(&l->segs[i + 1], &l->segs[i + 2], (l->n_segs - i - 2) * sizeof *l->segs);
-    l->n_segs--;
-    lv__seg_unref(seg, 1);
-  }
+static int drop_at(lv_elog *l, uint32_t i) {
+  lv_elog_seg *seg = l->segs[i];
+  int rc = remove_seg_files(l, seg->base);
+  if (rc < 0) return rc;
+  l->dir_dirty = true;
+  memmove(&l->segs[i], &l->segs[i + 1], (l->n_segs - i - 1) * sizeof *l->segs);
+  l->n_segs--;
+  lv__seg_unref(seg, 1);
   return 0;
+}
+
+int lv__drop_overlapped(lv_elog *l, uint32_t i) {
+  int rc = 0;
+  while (rc == 0 && i + 1 < l->n_segs && l->segs[i + 1]->base < l->segs[i]->end)
+    rc = drop_at(l, i + 1);
+  return rc;
 }
 
 /* Where a segment ends of which neither index nor head says it: behind its last sound record, or
@@ -204,6 +213,8 @@ static int find_end(lv_elog *l, uint32_t i) {
 static int take_sealed(lv_elog *l, uint64_t trusted, lv_elog_recovery *rec) {
   uint32_t sealed = 0;
   int rc = 0;
+  for (uint32_t i = l->n_segs; rc == 0 && i > 0; i--)
+    if (l->segs[i - 1]->stub) rc = drop_at(l, i - 1);
   for (uint32_t i = 0; rc == 0 && i < l->n_segs; i++)
     if (atomic_load(&l->segs[i]->idx) || l->segs[i]->compacted) rc = lv__drop_overlapped(l, i);
   for (uint32_t i = 0; i < l->n_segs; i++)
@@ -215,6 +226,8 @@ static int take_sealed(lv_elog *l, uint64_t trusted, lv_elog_recovery *rec) {
     if (!atomic_load(&seg->idx)) {
       uint32_t n = l->n_segs;
       if (!seg->compacted && (rc = find_end(l, i)) < 0) return rc;
+      if (seg->compacted && !seg->head_ok && i + 1 < l->n_segs && l->segs[i + 1]->head_ok)
+        seg->end = lv__max(seg->end, l->segs[i + 1]->prev_end);
       sealed -= n - l->n_segs;
       if ((rc = lv__idx_rebuild(l, seg)) < 0) return rc;
       rec->indexes_rebuilt++;
@@ -316,6 +329,13 @@ int lv__settle_open(lv_elog *l, bool new_epoch) {
   return 0;
 }
 
+/* Whether retention ever took something away. */
+static bool was_cut(const lv_elog *l) {
+  for (uint32_t i = 0; i < l->n_segs; i++)
+    if (l->segs[i]->compacted) return true;
+  return l->n_segs == 0 || l->segs[0]->base != LV__LSN_FIRST;
+}
+
 static int recover_from(lv_elog *l, names *f, lv_elog_recovery *rec, char *why) {
   int rc, chans;
   if ((rc = open_segs(l, f, why)) < 0 || (rc = load_idx(l, why)) < 0) return rc;
@@ -329,7 +349,7 @@ static int recover_from(lv_elog *l, names *f, lv_elog_recovery *rec, char *why) 
   if (had_any) {
     if ((rc = take_sealed(l, trusted, rec)) < 0) return rc;
     if ((rc = lv__recover_tail(l, &tail, rec)) < 0) return rc;
-    lost_chans = chans < 0 && (l->n_segs == 0 || l->segs[0]->base != LV__LSN_FIRST);
+    lost_chans = chans == LV_E_CORRUPT || (chans < 0 && was_cut(l));
     if (lost_chans) guess_firsts(l);
   }
   for (uint32_t i = l->n_segs; i > 0 && !l->epoch[0]; i--)

@@ -49,6 +49,7 @@ lv_elog_seg *lv__seg_new(lv_disk *disk, int fd, uint64_t base) {
   atomic_init(&seg->refs, 1);
   seg->disk = disk;
   seg->fd = fd;
+  seg->created_ns = lv_wall_now().ns;
   seg->base = seg->end = seg->prev_end = base;
   (void)pthread_mutex_init(&seg->repair, NULL);
   return seg;
@@ -94,7 +95,7 @@ int lv__head_write(lv_disk *disk, int fd, const char *log, const lv_elog_seg *se
                 .prev_end = seg->prev_end,
                 .cap = seg->cap,
                 .gen = seg->gen,
-                .created_ns = lv_wall_now().ns,
+                .created_ns = seg->created_ns, /* writing a head again must not change it */
                 .end = seg->compacted ? seg->end : 0,
                 .file_end = seg->compacted ? seg->file_end : 0};
   memcpy(h.magic, seg_magic, sizeof h.magic);
@@ -122,6 +123,7 @@ static int head_take(lv_elog_seg *seg, const char *log, const uint8_t *page) {
   seg->compacted = h.flags & LV__HEAD_COMPACTED;
   seg->prev_end = h.prev_end;
   seg->gen = h.gen;
+  seg->created_ns = h.created_ns;
   if (!seg->compacted && h.cap <= LV__SEG_SPAN_MAX) seg->cap = lv__max(seg->cap, h.cap);
   memcpy(seg->epoch, h.epoch, sizeof seg->epoch);
   if (seg->compacted) {
@@ -268,6 +270,6 @@ int lv__zero_rest(lv_disk *disk, int fd, uint64_t pos, uint64_t *ret_n) {
     pos += (uint64_t)n;
   }
   free(buf);
-  if (rc == 0 && ret_n) *ret_n = found;
+  if (ret_n) *ret_n = found;
   return rc;
 }
