@@ -44,10 +44,13 @@ def free_port():
 
 
 def lavva_config(directory, port, durability):
-    """Our own configuration: everything at its default but what the scenario is about."""
+    """Our own configuration: everything at its default but what the scenario is about.
+    LAVVA_BENCH_THREADS in the environment sets server.threads."""
+    threads = os.environ.get("LAVVA_BENCH_THREADS")
+    threads = f"  threads: {int(threads)}\n" if threads else ""
     return f"""server:
   data: {directory}/data
-  anonymous: true
+{threads}  anonymous: true
   log: {{level: warn}}
 listen:
   - mqtt: 127.0.0.1:{port}
