@@ -5,18 +5,20 @@
  * own
  *
  * Private chunks belong to one queue, so that what a connection is sent in one turn lies in one
- * piece (one entry, one iovec) even when connections take turns: 4 KiB first, 16 KiB once that was
- * too little. They are counted without atomics: a queue stays on its loop. Segments and chunks are
- * pooled. An entry's owner is a block, or a chunk with bit 0 set. */
+ * piece (one entry, one iovec) even when connections take turns: 512 bytes for one that begins with
+ * an answer (ten thousand CONNACKs or PUBACKs of one turn are ten thousand chunks), else 4 KiB, and
+ * 16 KiB once that was too little. They are counted without atomics: a queue stays on its loop.
+ * Segments and chunks are pooled. An entry's owner is a block, or a chunk with bit 0 set. */
 #include "core/outq.h"
 #include "core/pool.h"
 
-enum { ENTRIES = 15, SMALL_SIZE = 4096, BIG_CAP = 16 * 1024 };
+enum { ENTRIES = 15, ANSWER_MAX = 64, BIG_CAP = 16 * 1024 };
+enum chunk_kind { TINY, SMALL, BIG };
 
 typedef struct chunk {
   lv_pool_node rest; /* the pool's, while it is free */
   uint32_t refs, cap, used;
-  uint32_t big;
+  uint32_t kind;
   uint8_t data[];
 } chunk;
 
@@ -41,17 +43,17 @@ static lv_pool seg_pool = {.size = sizeof(seg),
                            .batch = 64,
                            .shared_max = 32,
                            .lock = PTHREAD_MUTEX_INITIALIZER};
-static lv_pool small_pool = {.size = SMALL_SIZE,
-                             .align = 64,
-                             .batch = 32,
-                             .shared_max = 32,
-                             .lock = PTHREAD_MUTEX_INITIALIZER};
-static lv_pool big_pool = {.size = sizeof(chunk) + BIG_CAP,
-                           .align = 16,
-                           .batch = 16,
-                           .shared_max = 16,
-                           .lock = PTHREAD_MUTEX_INITIALIZER};
-static _Thread_local lv_pool_local seg_local, small_local, big_local;
+#define CHUNK_POOL(bytes, n)                                                                       \
+  {                                                                                                \
+    .size = (bytes), .align = 16, .batch = (n), .shared_max = (n),                                 \
+    .lock = PTHREAD_MUTEX_INITIALIZER                                                              \
+  }
+static const uint32_t chunk_size[] = {
+    [TINY] = 512, [SMALL] = 4096, [BIG] = (uint32_t)sizeof(chunk) + BIG_CAP};
+static lv_pool chunk_pool[] = {[TINY] = CHUNK_POOL(512, 64),
+                               [SMALL] = CHUNK_POOL(4096, 32),
+                               [BIG] = CHUNK_POOL(sizeof(chunk) + BIG_CAP, 16)};
+static _Thread_local lv_pool_local seg_local, chunk_local[3];
 
 void lv_outq_init(lv_outq *q) {
   *q = (lv_outq){0};
@@ -60,18 +62,15 @@ void lv_outq_init(lv_outq *q) {
 static void chunk_unref(chunk *c) {
   assert(c->refs > 0);
   if (--c->refs > 0) return;
-  if (c->big)
-    lv_pool_put(&big_pool, &big_local, c);
-  else
-    lv_pool_put(&small_pool, &small_local, c);
+  lv_pool_put(&chunk_pool[c->kind], &chunk_local[c->kind], c);
 }
 
-static chunk *chunk_new(bool big) {
-  chunk *c = big ? lv_pool_get(&big_pool, &big_local) : lv_pool_get(&small_pool, &small_local);
+static chunk *chunk_new(enum chunk_kind kind) {
+  chunk *c = lv_pool_get(&chunk_pool[kind], &chunk_local[kind]);
   c->refs = 1;
-  c->cap = big ? (uint32_t)BIG_CAP : (uint32_t)(SMALL_SIZE - sizeof(chunk));
+  c->cap = chunk_size[kind] - (uint32_t)sizeof(chunk);
   c->used = 0;
-  c->big = big;
+  c->kind = kind;
   return c;
 }
 
@@ -139,10 +138,12 @@ static inline void append(lv_outq *q, uintptr_t owner, const uint8_t *p, uint32_
   q->msgs += msgs;
 }
 
-/* A chunk with room for n: small for a queue that had none. */
+/* A chunk with room for n: a size above the one that was too little. */
 static chunk *refill(lv_outq *q, uint32_t n) {
   seg *s = q->tail ? q->tail : seg_push(q);
-  chunk *c = chunk_new(s->fill != NULL || n > SMALL_SIZE - sizeof(chunk));
+  bool tiny = !s->fill && n <= ANSWER_MAX, small = !s->fill || s->fill->kind == TINY;
+  if (n > chunk_size[SMALL] - sizeof(chunk)) small = false;
+  chunk *c = chunk_new(tiny ? TINY : small ? SMALL : BIG);
   if (s->fill) chunk_unref(s->fill);
   s->fill = c;
   return c;
