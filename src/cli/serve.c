@@ -40,7 +40,7 @@ static const lv_cli_opt opts[] = {
     O("https", 0, "ADDR:PORT", TEXTS, listen[LV_PROTO_HTTPS], 0, 0, "the same over TLS"),
     O("anonymous", 0, NULL, FLAG, anonymous, 0, 0,
       "let clients without credentials act in the first\napp (everything but $SYS)"),
-    O("threads", 0, "N", U64, threads, 1, 64, "event loops (default: one for each core)"),
+    O("threads", 0, "N", U64, threads, 1, 64, "event loops (default: one for each core but one)"),
     O("log-level", 0, "LEVEL", TEXT, level, 0, 0, "error, warn, info or debug"),
     O("log-format", 0, "FORMAT", TEXT, format, 0, 0, "text or json"),
 };

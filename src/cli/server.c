@@ -76,8 +76,17 @@ static int start_loops(lv_server *s, char *why) {
   return 0;
 }
 
+/* One core is left to the sync thread, the keeper and the kernel's part of network and disk: a loop
+ * more than fits takes turns with them, and with its clients on a small machine; its turns get
+ * shorter and a message costs more (bench/README.md). */
+static int loops_wanted(const lv_conf *conf) {
+  int cores = lv_cores();
+  if (conf->threads) return (int)conf->threads;
+  return cores > 1 ? cores - 1 : 1;
+}
+
 static int make_loops(lv_server *s, char *why) {
-  s->n_loops = s->conf->threads ? (int)s->conf->threads : lv_cores();
+  s->n_loops = loops_wanted(s->conf);
   if (s->n_loops > LV_LOOPS_MAX) s->n_loops = LV_LOOPS_MAX;
   for (int i = 0; i < s->n_loops; i++) {
     int err = lv_loop_new(i, &s->loops[i]);

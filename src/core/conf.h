@@ -97,7 +97,7 @@ typedef struct lv_conf {
   lv_listen *listens;
   uint32_t n_listens;
   bool listens_default; /* the document says nothing about them */
-  uint32_t threads;     /* 0: as many as cores */
+  uint32_t threads;     /* 0: one for each core but one */
   bool anonymous;
   uint8_t log_level; /* enum lv_log_level */
   bool log_json;

@@ -325,7 +325,7 @@ static const lv__conf_field server_fields[] = {
      .def = "lavva-data",
      .help = "data folder: the log, sessions, retained messages"},
     SERVER("threads", NUMBER, threads, 0, 1, 64, "auto", "auto",
-           "event loops; auto: one for each core this process may use"),
+           "event loops; auto: one for each core this process may use but one"),
     {.name = "anonymous",
      .type = LV__CONF_BOOL,
      .offset = offsetof(lv_conf, anonymous),

@@ -236,8 +236,12 @@ class Lavva(Server):
         argv = [BIN, "serve"]
         if self.config is not None:
             self.write_config()
-            return [*argv, self.conf_path, "--data", self.data, *self.args]
+            argv += [self.conf_path]
         argv += ["--data", self.data]
+        if "--threads" not in self.args and "threads" not in (self.config or {}).get("server", {}):
+            argv += ["--threads", "2"]  # by default a small machine has one loop: test two
+        if self.config is not None:
+            return argv + self.args
         for opt in ("--mqtt", "--http", "--mqtts", "--https"):
             if opt not in self.args:
                 argv += [opt, "127.0.0.1:0"]
