@@ -206,8 +206,12 @@ static bool wanted(lv_realm *r, lv_sess *s) {
 /* The owner lets go: its connection is closed; detach and settle do the rest. */
 static void let_go(lv_sess *s) {
   s->releasing = 1;
-  if (s->conn) s->shard->link->close(s->conn, LV_E_TAKEN_OVER);
-  lv__lag_stop(s);
+  if (s->conn) {
+    /* Its place in the log is only known while it lags: detach takes it down, then stops that. */
+    s->shard->link->close(s->conn, LV_E_TAKEN_OVER);
+  } else {
+    lv__lag_stop(s);
+  }
   lv__sess_settle(s);
 }
 

@@ -231,7 +231,8 @@ int lv_elog_pread_many(lv_elog *l, const lv_elog_at *at, uint32_t n, uint32_t ma
   while (k < n && at[k].seg == at->seg && at[k].pos > at[k - 1].pos &&
          at[k].pos - start + READ_AHEAD <= max_bytes)
     k++;
-  len = (at[k - 1].pos - start + (k > 1 ? READ_AHEAD : lv__min(READ_AHEAD, max_bytes)) + 7) & ~7ull;
+  /* The first is read whole whatever max_bytes says: half a header would look like damage. */
+  len = (at[k - 1].pos - start + READ_AHEAD + 7) & ~7ull;
   int64_t got = read_at(at, (uint32_t)len, start, &b);
   if (got < 0) return (int)got;
   uint64_t off = at[k - 1].pos - start;

@@ -223,6 +223,7 @@ static bool take_places(lv_lane *l, want *w, const lv_elog_at *at, uint32_t n) {
   for (uint32_t i = 0; i < n;) {
     lv_block *block = NULL;
     uint64_t room = w->res->bytes < read->max_bytes ? read->max_bytes - w->res->bytes : 0;
+    /* However little room is left, the next record is read: `take` says whether it fits. */
     uint32_t bytes = room < STEP_BYTES ? (uint32_t)room : STEP_BYTES;
     int k = lv_elog_pread_many(l->elog, at + i, n - i, bytes, &block, recs);
     if (k < 0) {
