@@ -277,6 +277,7 @@ def test_inflight_qos2_after_pubrec(server, pub, t, v):
     again(c)
     c.expect(PUBREL, pid=p.pid)
     c.send(raw.ack(PUBCOMP, p.pid))
+    c.ping()                # it was handled
     server.nothing(pub, c)
     c.drop(rst=True)
     again(c)

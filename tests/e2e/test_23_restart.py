@@ -100,6 +100,8 @@ def test_ended_sessions_stay_ended(s, again):
     b.connect(clean=True, properties=None, present=False)
     b.subscribe("x", qos=1)
     b.disconnect()
+    # nothing answers a DISCONNECT: a kill may come before it was handled
+    wait(lambda: s.metrics()["lavva_sessions"] == 0, "both to have ended")
     again(s)
     for cid in "ab":
         keeper(s, cid).connect(present=False)
