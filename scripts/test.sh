@@ -134,7 +134,7 @@ step_sim() {
   for sim in build-asan/tests/sim/*-sim; do
     name=${sim##*/}
     one "$name, ${SIM_SEEDS:-200} seeds" 600 "build-asan/$name.log" "${plain[@]}" "$sim" \
-      --seeds "${SIM_SEEDS:-200}" --seed "${SEED:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}"
+      --seeds "${SIM_SEEDS:-200}" --seed "${SEED:-1}" # the same each time; soak draws others
   done
 }
 step_kill() {
