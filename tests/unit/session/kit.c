@@ -418,16 +418,20 @@ static void shard_make(lv_loop *loop, void *arg) {
   lv_loop_hook(loop, LV_PHASE_FLUSH, &k->hook[loop->index]);
 }
 
+lv_realm *kit_realm(kit *k) {
+  if (k->realm) return k->realm;
+  lv_clock_set(&test_clock);
+  int err = lv_realm_new(k->conf, &link_ops, &k->realm);
+  assert(err == 0);
+  return k->realm;
+}
+
 void kit_open(kit *k, lv_broker *broker) {
   char why[256] = "";
   k->broker = broker;
-  lv_clock_set(&test_clock);
+  (void)kit_realm(k);
   for (int i = 0; i < LV_C_COUNT; i++) k->base_c[i] = lv_metrics_counter((enum lv_counter)i);
   for (int i = 0; i < LV_G_COUNT; i++) k->base_g[i] = lv_metrics_gauge((enum lv_gauge)i);
-  if (!k->realm) {
-    int err = lv_realm_new(k->conf, &link_ops, &k->realm);
-    assert(err == 0);
-  }
   if (k->fake) fake_visible(k->fake, lv_realm_visible, k->realm);
   for (int i = 0; i < k->n_loops; i++) {
     int err = lv_loop_new(i, &k->loop[i]);
@@ -489,6 +493,11 @@ void kit_step(kit *k) {
 void kit_run(kit *k) {
   turns(k, k->settle ? 1 : 12);
   if (k->settle) k->settle(k);
+}
+
+void kit_tick_ms(kit *k, int64_t ms) {
+  (void)k;
+  atomic_fetch_add(&now_ns, ms * 1000000);
 }
 
 void kit_sleep_ms(kit *k, int64_t ms) {
@@ -561,6 +570,7 @@ void kit_close(kit *k, bool crash) {
   for (int i = 0; k->threaded && i < k->n_loops; i++) lv_loop_stop(k->loop[i]);
   k->threaded = false;
   for (int i = 0; i < k->n_loops; i++) lv_shard_free(k->shard[i]);
+  if (k->close) k->close(k);
   for (int i = 0; i < k->n_loops; i++) {
     k->shard[i] = NULL;
     lv_loop_free(k->loop[i]);

@@ -70,12 +70,16 @@ struct kit {
   int64_t base_g[LV_G_COUNT];
   bool threaded;
   void (*settle)(kit *k); /* extra work of a settling step, or NULL */
+  void (*close)(kit *k);  /* ends the broker: the shards are gone, the loops still there; or NULL */
+  void *env;              /* theirs */
 };
 
 /* A realm with n_loops on a new fake broker. yaml: NULL for the default document, in which app `a`
  * has the key-less rights of an anonymous client, memory channels `m…`, else disk. */
 kit *kit_new(int n_loops, const char *yaml);
-/* On a broker that is there (records and all). @thread main */
+/* The realm that kit_open will use, for a broker that wants to know it first. */
+lv_realm *kit_realm(kit *k);
+/* On a broker that is there (records and all), with k->n_loops loops. @thread main */
 void kit_open(kit *k, lv_broker *broker);
 /* Ends the process in order: clients are told, sessions saved. crash: nothing more is kept. */
 void kit_close(kit *k, bool crash);
@@ -88,7 +92,9 @@ void kit_free(kit *k); /* checks the ledger first */
 /* Turns of every loop; kit_run: until nothing moves for some turns. */
 void kit_step(kit *k);
 void kit_run(kit *k);
-/* Moves the clock. */
+/* Moves the clock, without a turn. */
+void kit_tick_ms(kit *k, int64_t ms);
+/* Moves it and lets happen what is due. */
 void kit_sleep_ms(kit *k, int64_t ms);
 uint64_t kit_count(const kit *k, enum lv_counter c); /* since kit_open */
 int64_t kit_gauge(const kit *k, enum lv_gauge g);
