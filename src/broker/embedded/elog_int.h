@@ -84,7 +84,8 @@ typedef struct lv_elog_seg {
   uint64_t base, prev_end; /* prev_end: where the segment before ended when this one was made */
   uint64_t end;            /* behind its last record; of the open one: lv_elog_end instead */
   uint64_t cap;            /* file size, head included */
-  int64_t created_ns;
+  int64_t created_ns; /* as in the head, like head_cap: writing it again must not change a bit */
+  uint64_t head_cap;
   uint64_t gen;                /* random; an index file belongs to the segment file with its gen */
   uint64_t file_end;           /* compacted: bytes of the file that count */
   uint64_t mark;               /* synced mark found or written */

@@ -112,7 +112,8 @@ static int write_again(lv_disk *d, int fd, uint64_t pos, uint64_t end) {
   return rc;
 }
 
-/* Makes segments from i on as durable as they look. */
+/* Makes segments from i on as durable as they look: also after a clean close, whose note may be in
+ * the cache only. Then nothing lies behind it, at least. */
 static int settle_from(lv_elog *l, uint32_t i, uint64_t trusted, lv_elog_recovery *rec) {
   lv_disk *d = l->disk;
   int rc = 0;
@@ -127,7 +128,7 @@ static int settle_from(lv_elog *l, uint32_t i, uint64_t trusted, lv_elog_recover
       seg->head_ok = true;
     }
     if (rc == 0) rc = write_again(d, seg->fd, lv__pos_of(seg, from), lv__pos_of(seg, seg->end));
-    if (rc == 0 && i + 1 == l->n_segs)
+    if (rc == 0 && i + 1 == l->n_segs && !rec->clean)
       rc = lv__zero_rest(d, seg->fd, lv__pos_of(seg, seg->end), &torn);
     if (rc == 0) rc = d->ops->sync(d, seg->fd);
     rec->torn_bytes += torn;
@@ -158,7 +159,7 @@ int lv__recover_tail(lv_elog *l, const lv__tail *t, lv_elog_recovery *rec) {
   }
   if (l->n_segs > 0) atomic_store(&l->end, lv__open_seg(l)->end);
   if (t->from) (void)pthread_mutex_unlock(&l->mu);
-  if (first < l->n_segs && !(rec->clean && rec->damaged_bytes == 0 && t->from == 0))
+  if (first < l->n_segs)
     rc = settle_from(l, first, t->trusted, rec);
   else if (l->dir_dirty && (rc = l->disk->ops->sync_dir(l->disk)) == 0)
     l->dir_dirty = false;

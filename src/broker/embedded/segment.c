@@ -93,7 +93,7 @@ int lv__head_write(lv_disk *disk, int fd, const char *log, const lv_elog_seg *se
                 .flags = seg->compacted ? LV__HEAD_COMPACTED : 0,
                 .base = seg->base,
                 .prev_end = seg->prev_end,
-                .cap = seg->cap,
+                .cap = seg->head_cap,
                 .gen = seg->gen,
                 .created_ns = seg->created_ns, /* writing a head again must not change it */
                 .end = seg->compacted ? seg->end : 0,
@@ -124,6 +124,7 @@ static int head_take(lv_elog_seg *seg, const char *log, const uint8_t *page) {
   seg->prev_end = h.prev_end;
   seg->gen = h.gen;
   seg->created_ns = h.created_ns;
+  seg->head_cap = h.cap;
   if (!seg->compacted && h.cap <= LV__SEG_SPAN_MAX) seg->cap = lv__max(seg->cap, h.cap);
   memcpy(seg->epoch, h.epoch, sizeof seg->epoch);
   if (seg->compacted) {
@@ -227,6 +228,7 @@ int lv__seg_switch(lv_elog *l, uint64_t base, uint64_t prev_end, uint64_t need) 
   seg->head_ok = true;
   seg->prev_end = prev_end;
   seg->cap = size >= cap ? size : lv__max(cap, lv__next_cap(l));
+  seg->head_cap = seg->cap;
   seg->gen = lv__random(l);
   memcpy(seg->epoch, l->epoch, sizeof seg->epoch);
   if ((rc = lv__head_write(d, fd, l->name, seg)) < 0) {
