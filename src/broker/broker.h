@@ -104,9 +104,9 @@ typedef int lv_state_fn(void *arg, lv_slice key, lv_slice value, const lv_rec *r
 typedef struct lv_broker_ops {
   const char *type;
   uint32_t caps;
-  /* Creates or finds a channel; durable before it returns under disk. LV_E_QUOTA over the limit
-   * given in `max_channels` of the app (0: none); LV_E_EXISTS if it exists with another durability.
-   * May block for a commit: rare. @thread any */
+  /* Creates or finds a channel. What is published to it is never safe without its declaration.
+   * LV_E_QUOTA over the limit given in `max_channels` of the app (0: none); LV_E_EXISTS if it
+   * exists with another durability. May block for a write, not for a sync. @thread any */
   int (*ensure)(lv_broker *b, const lv_chan_conf *conf, uint32_t app_id, uint32_t max_channels,
                 lv_chan **ret_chan);
   /* Finds a channel by app and name without creating it; NULL: none. @thread any */

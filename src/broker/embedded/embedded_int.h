@@ -97,6 +97,8 @@ typedef struct lv_lane {
   lv_batch *pending, **pending_tail; /* disk: appended or failed, not completed */
   bool syncing;                      /* between begin and finish */
   bool jobbing;                      /* between plan and apply */
+  bool redeclare;                    /* before the next append: declarations behind this: */
+  uint64_t redeclare_from;
   /* visibility */
   pthread_mutex_t vis;
   _Atomic uint64_t visible; /* lsn */
@@ -134,8 +136,13 @@ typedef struct lv_chan_own { /* the channel and what only the broker needs */
   lv_chan c;
   _Atomic uint64_t last_lsn; /* of its newest visible message; 0: none */
   _Atomic uint64_t gone;     /* behind its newest message that retention removed; 0: none */
+  uint64_t declared;         /* where its newest declaration ends in its log; under the role */
   uint64_t hash;
 } lv_chan_own;
+typedef struct lv_app_chans { /* how many channels an app has */
+  lv_slice app;               /* text of its first channel */
+  uint32_t n;
+} lv_app_chans;
 typedef _Atomic(lv_chan_own *) lv_chan_slot;
 typedef struct lv_chan_table { /* open addressing, insert only; replaced whole when it grows */
   uint32_t cap, n;
@@ -143,11 +150,13 @@ typedef struct lv_chan_table { /* open addressing, insert only; replaced whole w
   lv_chan_slot slot[];
 } lv_chan_table;
 typedef struct lv_registry {
-  pthread_mutex_t ensure_mu; /* held while a declaration commits */
+  pthread_mutex_t ensure_mu; /* held while a declaration is appended */
   pthread_mutex_t keep_mu;   /* keep_* fields of channels */
   _Atomic(lv_chan_table *) table;
   _Atomic(lv_chan_slot *) chunk[LV_CHAN_CHUNKS];
   _Atomic uint32_t next_id, count;
+  lv_app_chans *apps; /* under ensure_mu */
+  uint32_t n_apps;
 } lv_registry;
 void lv__registry_init(lv_registry *r);
 void lv__registry_done(lv_registry *r);
@@ -155,6 +164,9 @@ void lv__registry_done(lv_registry *r);
 int lv__registry_load(lv_embedded *b, const lv_rec *rec);
 int lv__registry_ensure(lv_broker *base, const lv_chan_conf *conf, uint32_t app_id,
                         uint32_t max_channels, lv_chan **ret_chan);
+/* Appends once more the declarations in l's log that end behind `from`, which a failed sync may
+ * have lost. With the role. */
+int lv__registry_redeclare(lv_lane *l, uint64_t from);
 lv_chan *lv__registry_find(lv_broker *base, lv_slice app, lv_slice name);
 lv_chan *lv__registry_chan(lv_broker *base, uint32_t id);
 /* Reads the value of a CHAN record; slices point into it. LV_E_CORRUPT, LV_E_FORMAT. */
@@ -217,7 +229,7 @@ static inline lv_embedded *lv__embedded(lv_broker *base) {
 
 /* writer.c: publishing, the role, visibility. */
 int lv__lane_publish(lv_broker *base, lv_batch *batch);
-/* Takes the role, waiting for it. @thread not a loop */
+/* Takes the role, waiting for it. @thread any; loops only to declare a channel */
 void lv__role_take(lv_lane *l);
 /* Gives it back and serves what was left in the queue meanwhile. */
 void lv__role_drop(lv_lane *l);
@@ -225,6 +237,9 @@ void lv__role_drop(lv_lane *l);
 void lv__lane_kick(lv_lane *l);
 /* Makes finished batches visible or fails them, completes all; takes over the list's references. */
 void lv__lane_finish(lv_lane *l, lv_batch *list);
+/* Appends one record at once; what is appended to this log from now on is safe only together with
+ * it. Does not wait for a sync. ret_end: where it ends. With the role. */
+int lv__lane_append(lv_lane *l, const lv_rec_in *in, uint64_t *ret_end);
 /* Publishes one record and waits until it is safe. @thread any */
 int lv__lane_commit(lv_lane *l, const lv_rec_in *in);
 /* One round of a log's sync: begin, fdatasync, finish, completion. True: more waits already. */

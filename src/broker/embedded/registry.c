@@ -5,12 +5,16 @@
  *   chunk   id -> channel, arrays of 1024, made as needed
  *   disk    a CHAN record in the channel's own log: topic "app/name", value below. So a log that
  *           holds a channel's messages holds its declaration before them, whatever tail is lost.
+ *           Nobody waits for the declaration's sync, then: it rides along with what needs it. (A
+ *           loop that waited did nothing else meanwhile: ten thousand devices with a channel each
+ *           were ten thousand fdatasyncs in a row.) What a failed sync takes back is declared again
+ *           before anything else is appended.
  *
  *   value   0 u8 format (1)   1 u8 durability   2 u8 content   3 u8 slow
  *           4 u32 id          8 u64 keep_ms     16 u64 keep_bytes   24 u64 keep_count
  *
  * Readers take no lock: pointers are published with release and channels are never removed. ensure
- * holds a mutex while a declaration commits, so that a name gets one id. */
+ * holds a mutex while a declaration is appended, so that a name gets one id. */
 #include "broker/embedded/embedded_int.h"
 #include <stdlib.h>
 
@@ -42,6 +46,7 @@ void lv__registry_done(lv_registry *r) {
     free(t);
     t = older;
   }
+  free(r->apps);
   pthread_mutex_destroy(&r->ensure_mu);
   pthread_mutex_destroy(&r->keep_mu);
 }
@@ -73,6 +78,23 @@ static void table_put(lv_chan_table *t, lv_chan_own *c) {
   t->n++;
 }
 
+static lv_app_chans *app_chans(lv_registry *r, lv_slice app) {
+  for (uint32_t i = 0; i < r->n_apps; i++)
+    if (lv_slice_eq(r->apps[i].app, app)) return &r->apps[i];
+  return NULL;
+}
+
+static void count_app(lv_registry *r, lv_slice app) {
+  lv_app_chans *a = app_chans(r, app);
+  if (!a) {
+    r->apps = realloc(r->apps, (r->n_apps + 1) * sizeof *r->apps);
+    if (!r->apps) abort();
+    a = &r->apps[r->n_apps++];
+    *a = (lv_app_chans){.app = app};
+  }
+  a->n++; /* marking channels dead, once that is possible, must count them out */
+}
+
 static void insert(lv_registry *r, lv_chan_own *c) {
   uint32_t id = c->c.id;
   lv_chan_slot *chunk = atomic_load(&r->chunk[id / LV_CHAN_CHUNK]);
@@ -94,6 +116,7 @@ static void insert(lv_registry *r, lv_chan_own *c) {
     t = bigger;
   }
   table_put(t, c);
+  count_app(r, c->c.app);
   atomic_fetch_add(&r->count, 1);
   if (id >= atomic_load(&r->next_id)) atomic_store(&r->next_id, id + 1);
 }
@@ -186,7 +209,8 @@ int lv__registry_load(lv_embedded *b, const lv_rec *rec) {
   return 0;
 }
 
-static int declare(lv_embedded *b, const lv_chan_conf *conf, uint32_t id) {
+/* Appends a declaration. With the role. */
+static int declare(lv_lane *l, const lv_chan_conf *conf, uint32_t id, uint64_t *ret_end) {
   uint8_t value[CHAN_VALUE_SIZE], topic[512];
   if (conf->app.n == 0 || conf->name.n == 0 || conf->app.n + conf->name.n + 1 > sizeof topic)
     return LV_E_INVALID;
@@ -201,7 +225,28 @@ static int declare(lv_embedded *b, const lv_chan_conf *conf, uint32_t id) {
                   .ingest_ns = lv_wall_now().ns,
                   .topic = {topic, conf->app.n + conf->name.n + 1},
                   .val = {value, CHAN_VALUE_SIZE}};
-  return lv__lane_commit(&b->lane[conf->durability], &in);
+  return lv__lane_append(l, &in, ret_end);
+}
+
+int lv__registry_redeclare(lv_lane *l, uint64_t from) {
+  lv_registry *r = &l->b->registry;
+  for (uint32_t id = 1; id < atomic_load(&r->next_id); id++) {
+    lv_chan_own *c = lv__registry_get(r, id);
+    if (!c || c->c.durability != l->log || c->declared <= from) continue;
+    pthread_mutex_lock(&r->keep_mu);
+    lv_chan_conf conf = {.app = c->c.app,
+                         .name = c->c.name,
+                         .durability = c->c.durability,
+                         .content = c->c.content,
+                         .slow = c->c.slow,
+                         .keep_ms = c->c.keep_ms,
+                         .keep_bytes = c->c.keep_bytes,
+                         .keep_count = c->c.keep_count};
+    pthread_mutex_unlock(&r->keep_mu);
+    int err = declare(l, &conf, id, &c->declared);
+    if (err) return err;
+  }
+  return 0;
 }
 
 /* ---- ensure and the look-ups ---- */
@@ -211,45 +256,50 @@ static bool same_policy(const lv_chan *c, const lv_chan_conf *conf) {
          c->keep_count == conf->keep_count && c->content == conf->content && c->slow == conf->slow;
 }
 
-static uint32_t count_of_app(lv_registry *r, lv_slice app) {
-  uint32_t n = 0;
-  const lv_chan_table *t = atomic_load(&r->table);
-  for (uint32_t i = 0; i < t->cap; i++) {
-    const lv_chan_own *c = atomic_load_explicit((lv_chan_slot *)&t->slot[i], memory_order_acquire);
-    if (c && !atomic_load(&c->c.dead) && lv_slice_eq(c->c.app, app)) n++;
+/* A new channel: declared and entered while the role is held, so that whoever holds it next finds
+ * what is in the log in the registry, too. */
+static int make(lv_embedded *b, const lv_chan_conf *conf, uint32_t app_id, lv_chan_own **ret) {
+  lv_lane *l = &b->lane[conf->durability];
+  uint32_t id = atomic_load(&b->registry.next_id);
+  uint64_t end;
+  if (id >= LV_CHAN_CHUNK * LV_CHAN_CHUNKS) return LV_E_QUOTA;
+  lv__role_take(l);
+  int err = declare(l, conf, id, &end);
+  if (!err) {
+    *ret = chan_new(b, id, app_id, conf);
+    (*ret)->declared = end;
+    insert(&b->registry, *ret);
+  } else if (err ==
+             LV_E_IO) { /* whether it reached the disk is unknown: the id is not used again */
+    atomic_store(&b->registry.next_id, id + 1);
   }
-  return n;
+  lv__role_drop(l);
+  return err;
+}
+
+static int change(lv_embedded *b, lv_chan_own *c, const lv_chan_conf *conf) {
+  lv_lane *l = &b->lane[conf->durability];
+  lv__role_take(l);
+  int err = declare(l, conf, c->c.id, &c->declared);
+  if (!err) set_policy(&b->registry, c, conf);
+  lv__role_drop(l);
+  return err;
 }
 
 static int ensure_locked(lv_embedded *b, const lv_chan_conf *conf, uint32_t app_id,
                          uint32_t max_channels, lv_chan_own **ret) {
   lv_registry *r = &b->registry;
   lv_chan_own *c = lookup(r, conf->app, conf->name);
-  int err;
   if (c) {
     if (c->c.durability != conf->durability) return LV_E_EXISTS;
     if (c->c.app_id == UINT32_MAX) c->c.app_id = app_id;
-    if (!same_policy(&c->c, conf)) {
-      err = declare(b, conf, c->c.id);
-      if (err) return err;
-      set_policy(r, c, conf);
-    }
-    *ret = c;
-    return 0;
-  }
-  uint32_t id = atomic_load(&r->next_id);
-  if (id >= LV_CHAN_CHUNK * LV_CHAN_CHUNKS) return LV_E_QUOTA;
-  if (max_channels && count_of_app(r, conf->app) >= max_channels) return LV_E_QUOTA;
-  err = declare(b, conf, id);
-  if (err) {
-    /* Whether it reached the disk is unknown: the id is not used for another name. */
-    if (err == LV_E_IO) atomic_store(&r->next_id, id + 1);
+    int err = same_policy(&c->c, conf) ? 0 : change(b, c, conf);
+    if (!err) *ret = c;
     return err;
   }
-  c = chan_new(b, id, app_id, conf);
-  insert(r, c);
-  *ret = c;
-  return 0;
+  const lv_app_chans *have = app_chans(r, conf->app);
+  if (max_channels && have && have->n >= max_channels) return LV_E_QUOTA;
+  return make(b, conf, app_id, ret);
 }
 
 int lv__registry_ensure(lv_broker *base, const lv_chan_conf *conf, uint32_t app_id,

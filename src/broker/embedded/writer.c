@@ -77,9 +77,22 @@ static int append_some(lv_lane *l, lv_batch **list, uint32_t n) {
   return first_err;
 }
 
+/* Before the first append after a failed sync: see lv__registry_redeclare. */
+static int redeclare(lv_lane *l) {
+  if (!l->redeclare) return 0;
+  l->redeclare = false; /* its own appends come by here */
+  int err = lv__registry_redeclare(l, l->redeclare_from);
+  l->redeclare = err != 0;
+  return err;
+}
+
 /* Appends a list (by next) in groups; batches without records only keep their place. */
 static void append_list(lv_lane *l, lv_batch *list) {
   lv_batch *group[LV_APPEND_MAX];
+  int err = redeclare(l);
+  for (lv_batch *x = list; err && x; x = x->next)
+    if (x->bytes) x->err = err;
+  if (err) return;
   uint32_t n = 0;
   for (lv_batch *x = list; x; x = x->next) {
     if (x->bytes) group[n++] = x;
@@ -107,17 +120,22 @@ static bool held_up(const lv_lane *l) {
   return atomic_load(&l->b->ports_over) > 0 && atomic_load(&l->b->must_commit) == 0;
 }
 
+/* What was appended (or failed) goes its way: visible at once, or to the sync thread. */
+static void pass_on(lv_lane *l, lv_batch *list) {
+  if (l->log == LV_DURABILITY_MEMORY) {
+    lv__lane_finish(l, list);
+    return;
+  }
+  *l->pending_tail = list;
+  while (*l->pending_tail) l->pending_tail = &(*l->pending_tail)->next;
+  wake_sync(l->b);
+}
+
 static void drain(lv_lane *l) {
   lv_batch *list;
   while (!held_up(l) && (list = take_queue(l))) {
     append_list(l, list);
-    if (l->log == LV_DURABILITY_MEMORY) {
-      lv__lane_finish(l, list);
-      continue;
-    }
-    *l->pending_tail = list;
-    while (*l->pending_tail) l->pending_tail = &(*l->pending_tail)->next;
-    wake_sync(l->b);
+    pass_on(l, list);
   }
 }
 
@@ -224,7 +242,7 @@ static void commit_done(lv_batch *batch) {
   pthread_mutex_unlock(&w->mu);
 }
 
-int lv__lane_commit(lv_lane *l, const lv_rec_in *in) {
+static int batch_of(lv_lane *l, const lv_rec_in *in, lv_batch **ret_batch) {
   uint32_t size;
   int err = lv_rec_size(in, &size);
   if (err) return err;
@@ -233,12 +251,41 @@ int lv__lane_commit(lv_lane *l, const lv_rec_in *in) {
   (void)lv_rec_write(in, block->data, size);
   block->used = size;
   lv_batch *batch = lv_batch_new(block, block->data);
-  commit_wait w = {.finished = false};
-  pthread_mutex_init(&w.mu, NULL);
-  pthread_cond_init(&w.done, NULL);
   batch->bytes = size;
   batch->count = 1;
   batch->log = l->log;
+  *ret_batch = batch;
+  return 0;
+}
+
+static void nobody_waits(lv_batch *batch) {
+  (void)batch;
+}
+
+int lv__lane_append(lv_lane *l, const lv_rec_in *in, uint64_t *ret_end) {
+  lv_batch *batch;
+  int err = redeclare(l);
+  if (!err) err = batch_of(l, in, &batch);
+  if (err) return err;
+  batch->done = nobody_waits;
+  err = append_some(l, &batch, 1);
+  if (err) {
+    lv_batch_unref(batch);
+    return err;
+  }
+  *ret_end = batch->lsn_end;
+  atomic_fetch_add_explicit(&l->b->queued_bytes, batch->bytes, memory_order_relaxed);
+  pass_on(l, batch);
+  return 0;
+}
+
+int lv__lane_commit(lv_lane *l, const lv_rec_in *in) {
+  lv_batch *batch;
+  int err = batch_of(l, in, &batch);
+  if (err) return err;
+  commit_wait w = {.finished = false};
+  pthread_mutex_init(&w.mu, NULL);
+  pthread_cond_init(&w.done, NULL);
   batch->done = commit_done;
   batch->arg = &w;
   atomic_fetch_add(&l->b->must_commit, 1);
@@ -295,7 +342,10 @@ static void forget_lost(lv_lane *l) {
 bool lv__lane_mend(lv_lane *l) {
   uint64_t lost = 0;
   assert(!l->syncing && !l->jobbing);
+  uint64_t synced = lv_elog_synced(l->elog);
   if (lv_elog_reopen(l->elog, &lost)) return false;
+  l->redeclare_from = l->redeclare && l->redeclare_from < synced ? l->redeclare_from : synced;
+  l->redeclare = true;
   pthread_mutex_lock(&l->vis);
   snprintf(l->epoch, sizeof l->epoch, "%s", lv_elog_epoch(l->elog));
   if (lost) forget_lost(l);

@@ -2,6 +2,7 @@
  * on a folder in use and at rest. The whole is the conformance suite's matter. */
 #include "broker/embedded/embedded_int.h"
 #include "broker/embedded/logtool.h"
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -355,6 +356,51 @@ static void test_reserve_stops_publishing(void **state) {
   twin->ops->free(twin);
 }
 
+/* ---- declarations ---- */
+
+/* A failed sync takes a channel's declaration back; what is acknowledged later stays its. */
+static void declared_again(uint8_t durability) {
+  lv_disk_faults faults = {.seed = 5};
+  lv_disk *twin = lv_disk_fault_new(&faults);
+  lv_embedded_conf conf = {.dir = "", .disk = twin};
+  lv_broker *b;
+  char why[256];
+  assert_int_equal(lv_embedded_open(&conf, &b, why), 0);
+  put_messages(b, make_chan(b, "app", "first", durability), 0, 1);
+  lv_lane *l = &lv__embedded(b)->lane[durability];
+  faults.sync_error = 1000000;
+  lv_disk_fault_set(twin, &faults);
+  lv_chan *chan = make_chan(b, "app", "second", durability); /* does not wait for a sync */
+  while (!lv_elog_broken(l->elog)) {
+    lv__keeper_round_soon(lv__embedded(b));
+    sched_yield();
+  }
+  faults.sync_error = 0;
+  lv_disk_fault_set(twin, &faults);
+  uint32_t v = 0;
+  lv_rec_in in = {.kind = LV_REC_MSG,
+                  .key_off = LV_REC_NO_KEY,
+                  .chan = chan->id,
+                  .topic = LV_SLICE("t"),
+                  .val = lv_slice_of(&v, sizeof v)};
+  while (lv__lane_commit(l, &in)) lv__keeper_round_soon(lv__embedded(b));
+  while (lv_elog_synced(l->elog) < atomic_load(&l->visible)) sched_yield();
+  lv_disk_fault_crash(twin);
+  lv__embedded_abandon(b);
+  assert_int_equal(lv_embedded_open(&conf, &b, why), 0);
+  chan = b->ops->find(b, LV_SLICE("app"), LV_SLICE("second"));
+  assert_non_null(chan);
+  assert_int_equal(atomic_load(&chan->next_offset), 1);
+  b->ops->close(b);
+  twin->ops->free(twin);
+}
+
+static void test_declared_again(void **state) {
+  (void)state;
+  declared_again(LV_DURABILITY_DISK);
+  declared_again(LV_DURABILITY_MEMORY);
+}
+
 static void test_folder_is_locked(void **state) {
   (void)state;
   lv_broker *a = open_broker(), *b;
@@ -375,6 +421,7 @@ int main(void) {
       cmocka_unit_test(test_state_many_keys_small),
       cmocka_unit_test_setup_teardown(test_logtool, make_dir, drop_dir),
       cmocka_unit_test(test_reserve_stops_publishing),
+      cmocka_unit_test(test_declared_again),
       cmocka_unit_test_setup_teardown(test_folder_is_locked, make_dir, drop_dir),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
