@@ -1,7 +1,8 @@
 /* sub.c: SUBSCRIBE and UNSUBSCRIBE, and what follows them: retained messages, SUBACK.
  *
- * A subscription is live from the moment it is handled (its `from` is the shard's place on the
- * feed). SUBACK leaves when the session's record is as safe as the app's session_durability, then
+ * A subscription is live from the moment it is handled: its `from` is what is visible then, ahead
+ * of the shard's place on the feed perhaps, so that what another client knows to be retained comes
+ * as that. SUBACK leaves when the session's record is as safe as the app's session_durability, then
  * retained messages follow (§3.3.1.3): those that became visible after `from` are left to the feed.
  */
 #include "core/log.h"
@@ -91,7 +92,7 @@ static void sub_on(lv_sess *s, lv_sub *sub) {
     lv__share_join(s, sub);
     return;
   }
-  sub->from = s->shard->seen;
+  sub->from = s->shard->broker->ops->visible(s->shard->broker);
   lv_subindex_add(lv__shard_index(s->shard, s->app_id), sub);
 }
 

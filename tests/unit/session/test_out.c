@@ -468,6 +468,34 @@ static void test_expiry(void **state) {
   }
 }
 
+/* Retained before the SUBSCRIBE is retained to it, though the feed is not there yet (§3.3.1.3). */
+static void test_retained_ahead_of_feed(void **state) {
+  (void)state;
+  client *live = client_new(k, 0, "live", LV_MQTT_V5);
+  client_connect(live, (opts){.clean = true});
+  client_sub(live, "m/#", 0, (subopts){0}); /* without one the feed is off */
+  client_connect(s, (opts){.clean = true});
+  fake_hold(k->fake, LV_DURABILITY_MEMORY, true);
+  client_publish(p, "m/a", "1", 1, true);
+  kit_run(k);
+  fake_complete(k->fake, LV_DURABILITY_MEMORY, 1);
+  fake_hold(k->fake, LV_DURABILITY_MEMORY, false);
+  assert_true(k->shard[0]->seen.lsn[LV_DURABILITY_MEMORY] <
+              k->broker->ops->visible(k->broker).lsn[LV_DURABILITY_MEMORY]);
+  assert_int_equal(client_sub_send(s, "m/#", 1, (subopts){0}), 0);
+  kit_run(k);
+  const got *g = client_next(s);
+  assert_non_null(g);
+  assert_true(g->retain);
+  assert_null(client_next(s));
+  g = client_next(live);
+  assert_non_null(g);
+  assert_false(g->retain);
+  client_publish(p, "m/b", "2", 1, false);
+  kit_run(k);
+  expect(2, 3);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_receive_maximum, up, down),
@@ -478,6 +506,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_lag, up, down),
       cmocka_unit_test_setup_teardown(test_lag_and_subscribe, up, down),
       cmocka_unit_test_setup_teardown(test_lag_and_retained, up, down),
+      cmocka_unit_test_setup_teardown(test_retained_ahead_of_feed, up, down),
       cmocka_unit_test_setup_teardown(test_lag_retention, up, down),
       cmocka_unit_test_setup_teardown(test_offline, up, down),
       cmocka_unit_test_setup_teardown(test_drop_oldest, up, down),
