@@ -206,10 +206,18 @@ void lv_outq_consume(lv_outq *q, uint32_t n, lv_outq_sent_fn *fn, void *arg) {
   }
 }
 
-uint32_t lv_outq_unsent(const lv_outq *q, uint32_t (*whole)(const uint8_t *p, uint32_t n)) {
-  if (q->head_sent == 0 || !whole) return q->msgs;
+uint32_t lv_outq_gone(const lv_outq *q, uint32_t (*whole)(const uint8_t *p, uint32_t n),
+                      lv_mono *ret_read_at) {
+  *ret_read_at = (lv_mono){0};
+  if (q->head_sent == 0) return 0;
   const entry *e = &q->head->e[q->head->first];
-  if (e->msgs == 0) return q->msgs;
+  if (e->msgs == 0) return 0;
+  *ret_read_at = e->read_at;
   uint32_t gone = whole(e->p, q->head_sent);
-  return q->msgs - (gone < e->msgs ? gone : e->msgs);
+  return gone < e->msgs ? gone : e->msgs;
+}
+
+uint32_t lv_outq_unsent(const lv_outq *q, uint32_t (*whole)(const uint8_t *p, uint32_t n)) {
+  lv_mono stamp;
+  return q->msgs - (whole ? lv_outq_gone(q, whole, &stamp) : 0);
 }

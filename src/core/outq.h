@@ -40,6 +40,10 @@ int lv_outq_iov(const lv_outq *q, struct iovec *iov, int max);
 /* Removes n bytes that the kernel took. An entry's messages count as sent when its last byte went.
  * @thread loop */
 void lv_outq_consume(lv_outq *q, uint32_t n, lv_outq_sent_fn *fn, void *arg);
+/* Messages of the entry that is being sent which went out whole already, and their stamp. `whole`
+ * as below. @thread loop */
+uint32_t lv_outq_gone(const lv_outq *q, uint32_t (*whole)(const uint8_t *p, uint32_t n),
+                      lv_mono *ret_read_at);
 /* Messages that are still owed when the connection ends: those not handed whole to the kernel.
  * `whole` tells how many messages end within the first n bytes at p (an entry that was cut in the
  * middle needs it; for MQTT a walk over packet lengths). @thread loop */

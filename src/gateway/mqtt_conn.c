@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 enum state { NEW, WAIT, OPEN, BYE };
-enum { DRAIN_LOOK_MS = 5, UNAUTH_PACKET_MAX = 256 * 1024 };
+enum { DRAIN_LOOK_MS = 5, UNAUTH_PACKET_MAX = 256 * 1024, UNREAD_ANSWERS_MAX = 64 * 1024 };
 
 /* Needed until CONNACK only. */
 typedef struct lv_handshake {
@@ -84,7 +84,10 @@ static void link_close(void *conn, int err) {
   lv_conn *c = conn;
   if (!lv_conn_closing(c)) say_bye(c->data, err);
 }
-const lv_link_ops lv_gateway_link_ops = {link_dirty, link_want_drain, link_close};
+static void link_resume(void *conn) {
+  lv_conn_resume(conn, LV_PAUSE_ANSWERS);
+}
+const lv_link_ops lv_gateway_link_ops = {link_dirty, link_want_drain, link_close, link_resume};
 
 /* ---- CONNECT ---- */
 
@@ -139,7 +142,11 @@ static void ready(void *conn, lv_sess *sess, bool present, int err) {
          (int)mc->hs->connect.client_id.n, (const char *)mc->hs->connect.client_id.p, mc->version,
          present);
   connack(mc, present);
-  mc->packet_max = mc->hs->auth->app->limits.packet_bytes;
+  const lv_limits *l = &mc->hs->auth->app->limits;
+  mc->packet_max = l->packet_bytes;
+  if (l->packet_bytes + LV_MQTT_HEAD_MAX > c->in_max)
+    c->in_max = l->packet_bytes + LV_MQTT_HEAD_MAX;
+  c->out_max = l->queue_bytes;
   handshake_free(mc->hs);
   mc->hs = NULL;
   mc->state = OPEN;
@@ -281,7 +288,7 @@ static int on_publish(lv_mqtt_conn *mc, uint8_t flags, lv_slice body) {
   int err = lv_mqtt_publish_decode(mc->version, flags, body, true, &p);
   if (err) return err;
   err = lv_sess_publish(mc->sess, &p, mc->conn->loop->now);
-  if (err == LV_E_BUSY) pause_for_broker(mc);
+  if (err == LV_E_BUSY && mc->rate_count) mc->rate_count--; /* it comes again */
   return err;
 }
 
@@ -310,6 +317,23 @@ static int on_disconnect(lv_mqtt_conn *mc, lv_slice body) {
   return 0;
 }
 
+/* A packet was not taken: reading stops until it may be offered again. */
+static void on_busy(lv_mqtt_conn *mc) {
+  if (mc->conn->paused & LV_PAUSE_RATE) return;
+  if (lv_pub_full(lv_shard_pub(mc->gl->shard))) {
+    pause_for_broker(mc);
+  } else {
+    lv_conn_pause(mc->conn, LV_PAUSE_ANSWERS);
+  }
+}
+
+/* A client that asks and asks, and takes no answers. Deliveries alone do not get there: sessions
+ * stop at out_max, give or take one packet. */
+static bool takes_nothing(const lv_mqtt_conn *mc) {
+  uint32_t room = mc->conn->out_max + lv_shard_conf(mc->gl->shard)->limits.packet_bytes;
+  return mc->state == OPEN && mc->conn->outq.bytes > room + UNREAD_ANSWERS_MAX;
+}
+
 /* One whole packet; the error ends the connection, except LV_E_BUSY: it is offered again. */
 static int dispatch(lv_mqtt_conn *mc, const lv_mqtt_head *h, lv_slice body) {
   if (mc->version >= LV_MQTT_V5 && !lv_mqtt_head_minimal(h)) return LV_E_MALFORMED;
@@ -334,7 +358,7 @@ static int dispatch(lv_mqtt_conn *mc, const lv_mqtt_head *h, lv_slice body) {
 static uint32_t packet_max(const lv_mqtt_conn *mc) {
   uint32_t max = lv_shard_conf(mc->gl->shard)->limits.packet_bytes;
   if (mc->state == NEW) return max > UNAUTH_PACKET_MAX ? UNAUTH_PACKET_MAX : max;
-  return mc->packet_max < max ? mc->packet_max : max; /* the app's, as CONNACK said */
+  return mc->packet_max; /* the app's, as CONNACK said */
 }
 
 static uint32_t on_bytes(lv_conn *c, const uint8_t *p, uint32_t n) {
@@ -359,12 +383,16 @@ static uint32_t on_bytes(lv_conn *c, const uint8_t *p, uint32_t n) {
       continue;
     }
     if (!err) err = dispatch(mc, &h, body);
-    if (err == LV_E_BUSY) break;
+    if (err == LV_E_BUSY) {
+      on_busy(mc);
+      break;
+    }
     used += size;
     if (err) {
       fail(mc, err);
       break;
     }
+    if (takes_nothing(mc)) lv_conn_pause(c, LV_PAUSE_SEND);
   }
   return mc->state == BYE ? n : used;
 }
@@ -373,6 +401,7 @@ static uint32_t on_bytes(lv_conn *c, const uint8_t *p, uint32_t n) {
 
 static void on_drain(lv_conn *c) {
   lv_mqtt_conn *mc = c->data;
+  lv_conn_resume(c, LV_PAUSE_SEND);
   if (mc->sess && mc->state == OPEN) lv_sess_drain(mc->sess);
 }
 
@@ -403,7 +432,8 @@ static void on_deadline(lv_conn *c) {
     return;
   }
   uint32_t quiet = now_ms(mc) - mc->rx_ms, allowed = mc->keep_alive_s * 1500u;
-  if (c->paused) quiet = allowed - 1000; /* it is we who do not read */
+  /* It is we who do not read, unless the client takes nothing. */
+  if (c->paused & ~LV_PAUSE_SEND) quiet = allowed - 1000;
   if (quiet < allowed) {
     lv_conn_deadline(c, LV_MS(allowed - quiet));
     return;
@@ -469,8 +499,8 @@ int lv__mqtt_conn_new(lv_gw_loop *gl, lv_conn *c) {
   mc->state = NEW;
   c->data = mc;
   c->ops = &mqtt_ops;
-  c->in_max = conf->limits.packet_bytes + LV_MQTT_HEAD_MAX;
-  if (c->in_max < LV_SCRATCH_SIZE) c->in_max = LV_SCRATCH_SIZE;
+  static_assert((int)UNAUTH_PACKET_MAX <= (int)LV_SCRATCH_SIZE, "a CONNECT has room");
+  c->in_max = LV_SCRATCH_SIZE + LV_MQTT_HEAD_MAX; /* until it is known whose limits hold */
   c->out_max = conf->limits.queue_bytes;
   lv_conn_deadline(c, LV_MS(conf->connect_timeout_ms));
   return 0;

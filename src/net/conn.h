@@ -55,6 +55,8 @@ enum lv_pause {
   LV_PAUSE_HANDSHAKE = 2, /* waiting for another part of us (session lookup) */
   LV_PAUSE_RATE = 4,      /* over the rate limit */
   LV_PAUSE_REQUEST = 8,   /* an answer is due first (HTTP) */
+  LV_PAUSE_ANSWERS = 16,  /* too many answers are due to it (MQTT) */
+  LV_PAUSE_SEND = 32,     /* it does not take what it was sent */
 };
 
 /* Exactly 160 bytes, from slabs that are never returned while the loop's net lives: so a stale

@@ -96,12 +96,13 @@ static void bind_conn(lv_sess *s, const lv_attach *a) {
   s->conn_epoch++;
   s->expiry_s = grant_expiry(s, c);
   s->persistent = s->expiry_s > 0;
+  if (s->stored && s->durability != s->auth->app->session_durability) s->elsewhere = 1;
   s->durability = s->auth->app->session_durability;
   s->receive_max = c->receive_max;
   s->in_max = (uint16_t)(l->inflight < UINT16_MAX ? l->inflight : UINT16_MAX);
   s->max_packet = c->max_packet;
   s->request_problem = c->version >= LV_MQTT_V5 && c->request_problem;
-  s->clean_exit = s->started = 0;
+  s->clean_exit = s->started = s->held = 0;
   uint32_t out_max = c->topic_alias_max < l->topic_aliases ? c->topic_alias_max : l->topic_aliases;
   uint32_t in_max = c->version >= LV_MQTT_V5 ? l->topic_aliases : 0;
   lv__alias_free(s);
@@ -145,6 +146,7 @@ void lv__connect_stored(lv_sess *s, const lv_ack *ack, int err) {
   if (!more || !more->ready || !s->conn) return;
   void (*ready)(void *, lv_sess *, bool, int) = more->ready;
   more->ready = NULL;
+  if (!err && s->elsewhere) lv__store_moved(s);
   ready(s->conn, s, more->ready_present, err);
 }
 
@@ -273,6 +275,10 @@ void lv_sess_detach(lv_sess *s, int err) {
   assert(s->conn);
   lv_pos pos = lv__sess_position(s);
   lv__pend_discard(s, true);
+  lv__give_stop(s);
+  lv_mono stamp;
+  uint32_t gone = lv_outq_gone(s->outq, lv_mqtt_count_publishes, &stamp);
+  if (gone && !(stamp.ns & LV_STAMP_PART)) lv_sess_sent(s, gone, stamp);
   uint32_t q0 = s->q0_queued + (s->lag ? s->lag->q0 : 0);
   lv_count(lv__metrics(shard), LV_C_DROP_HUB_DISCONNECTED, q0);
   lv__settle_pending(s, q0);

@@ -117,6 +117,7 @@ void lv__sess_unlink(lv_sess *sess) {
 static void sess_clear(lv_sess *s) {
   lv__lag_stop(s);
   lv__out_drop_all(s, LV_C_DROP_HUB_ENDED);
+  lv__give_stop(s);
   lv__subs_free(s);
   lv__alias_free(s);
   free(s->in2);

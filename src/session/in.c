@@ -69,6 +69,13 @@ static void answers_flush(lv_sess *s) {
     if (a->e[i].qos == 1) s->in_unacked--;
     lv__put_ack(s, a->e[i].qos == 1 ? LV_MQTT_PUBACK : LV_MQTT_PUBREC, a->e[i].pid, a->e[i].reason);
   }
+  if (s->held && a->count <= s->in_max / 2u) lv__in_resume(s);
+}
+
+void lv__in_resume(lv_sess *s) {
+  if (!s->held) return;
+  s->held = 0;
+  if (s->conn) s->shard->link->resume(s->conn);
 }
 
 void lv__in_attach(lv_sess *s) {
@@ -118,6 +125,14 @@ static void in2_remove(lv_sess *s, uint16_t pid) {
 /* What counts against the Receive Maximum that we granted: unanswered QoS 1, unfinished QoS 2. */
 static uint32_t in_window(const lv_sess *s) {
   return s->in_unacked + (s->in2 ? s->in2->n - s->in2->n_old : 0);
+}
+
+/* As many answers are due as publishes may be in flight, and it is no fault of the client's: 3.1.1
+ * knows no such limit, and neither do repeats and publishes that are refused. */
+static bool must_wait(lv_sess *s, const lv_mqtt_publish *p) {
+  if (!p->qos || !s->answers || s->answers->count < s->in_max) return false;
+  if (s->version < LV_MQTT_V5 || in_window(s) < s->in_max) return true;
+  return p->qos == 2 && in2_find(s, p->packet_id);
 }
 
 /* ---- topic → channel ---- */
@@ -185,6 +200,16 @@ static enum lv_counter reject_counter(int err) {
   }
 }
 
+/* What PUBACK and PUBREC may say (§3.4.2.1, §3.5.2.1); the rest is 0x83, "not willing to accept
+ * it".
+ */
+static uint8_t answer_code(int err) {
+  uint8_t code = lv_err_mqtt(err);
+  bool listed =
+      code == 0x80 || code == 0x83 || code == 0x87 || code == 0x90 || code == 0x97 || code == 0x99;
+  return listed ? code : 0x83;
+}
+
 /* The publish's answer comes behind those that are still due. */
 static void answer(lv_sess *s, uint8_t qos, uint16_t pid, uint8_t reason) {
   if (s->answers && s->answers->count) {
@@ -201,7 +226,7 @@ static int reject(lv_sess *s, const lv_mqtt_publish *p, int err) {
     return err;
   if (p->qos == 0) return s->version < LV_MQTT_V5 ? err : 0;
   if (s->version < LV_MQTT_V5) return err; /* 3.1.1 has no negative PUBACK */
-  answer(s, p->qos, p->packet_id, lv_err_mqtt(err));
+  answer(s, p->qos, p->packet_id, answer_code(err));
   return 0;
 }
 
@@ -256,12 +281,16 @@ int lv_sess_publish(lv_sess *s, lv_mqtt_publish *p, lv_mono read_at) {
   lv_shard *shard = s->shard;
   uint8_t log = 0;
   if (lv_pub_full(shard->pub)) return LV_E_BUSY;
+  if (must_wait(s, p)) {
+    s->held = 1;
+    return LV_E_BUSY;
+  }
   lv_count(lv__metrics(shard), LV_C_GW_OFFERED, 1);
   int err = p->has_alias ? lv__alias_in(s, p) : 0;
   if (err) return reject(s, p, err);
   lv_in2_id *seen = p->qos == 2 ? in2_find(s, p->packet_id) : NULL;
   if (seen) return publish_again(s, p, seen->state);
-  /* 3.1.1 knows no Receive Maximum: the publish queue bounds it by holding back reading. */
+  /* 3.1.1 knows no Receive Maximum: see must_wait. */
   if (p->qos && s->version >= LV_MQTT_V5 && in_window(s) >= s->in_max)
     return reject(s, p, LV_E_RECEIVE_MAX);
   if (p->utf8 && !lv_utf8_valid(p->payload, false)) return reject(s, p, LV_E_PAYLOAD);
@@ -324,7 +353,7 @@ static void acked_pub(lv_sess *s, const lv_ack *ack, int err) {
     return;
   }
   lv_answers *a = s->answers;
-  a->e[(a->head + i) & a->mask].reason = err ? lv_err_mqtt(err) : 0;
+  a->e[(a->head + i) & a->mask].reason = err ? answer_code(err) : 0;
   answers_flush(s);
 }
 

@@ -76,7 +76,8 @@ static bool take(lv_sess *s, const lv_rec *rec, uint8_t log) {
   uint8_t qos = m.qos < lv_rec_qos(rec) ? m.qos : lv_rec_qos(rec);
   lv_sess_more *more = lv__sess_more(s);
   if (qos == 0 && rec->lsn < more->q0_from.lsn[log]) return true;
-  if (s->pend || !lv__out_room(s, qos)) return false; /* rec does not outlive the call */
+  /* rec does not outlive the call */
+  if (s->pend || lv__giving(s) || !lv__out_room(s, qos)) return false;
   if (qos == 0 && s->lag->q0) s->lag->q0--;
   bool retain = (m.flags & LV_SUB_AS_PUBLISHED) && (rec->flags & LV_REC_RETAIN);
   lv_block *copy = NULL;
@@ -161,7 +162,7 @@ static bool behind(const lv_sess *s, uint8_t log) {
 void lv__lag_pump(lv_sess *s) {
   lv_lag *lag = s->lag;
   if (!s->conn || !s->started || lag->reading || s->pend || s->resending ||
-      (s->more && s->more->fetching))
+      (s->more && (s->more->fetching || s->more->gives)))
     return;
   uint8_t log = LV_DURABILITY_COUNT;
   for (uint8_t i = 0; i < LV_DURABILITY_COUNT; i++)

@@ -65,7 +65,7 @@ void lv_sess_sent(lv_sess *s, uint32_t n, lv_mono stamp) {
     s->q0_queued -= n;
     lv__settle_pending(s, n);
   }
-  if (stamp.ns > 1) lv_hist_add(&m->latency, s->shard->loop->now.ns - stamp.ns, n);
+  if (stamp.ns > LV_STAMP_BITS) lv_hist_add(&m->latency, s->shard->loop->now.ns - stamp.ns, n);
 }
 
 /* ---- the window ---- */
@@ -162,22 +162,21 @@ static bool ttl_left(const lv_sess *s, const lv_rec *rec, uint32_t *ret_left) {
 
 /* Bytes of the packet into the send queue: all copied when small, the payload by reference when
  * not. */
-static bool put_publish(lv_sess *s, lv_mqtt_publish_out *o, const lv_delivery *d, lv_mono stamp,
-                        uint32_t msgs) {
+static bool put_publish(lv_sess *s, lv_mqtt_publish_out *o, const lv_delivery *d, lv_mono stamp) {
   uint32_t size, remaining;
   if (lv_mqtt_publish_size(o, false, &size, &remaining)) return false;
   if (s->max_packet && size > s->max_packet) return false;
   lv_block *block = d->batch ? d->batch->block : d->block;
   if (size <= 2048 || o->payload.n <= 1024 || !block) {
     if (size <= 16384) {
-      uint8_t *p = lv_outq_put(s->outq, size, msgs, stamp);
+      uint8_t *p = lv_outq_put(s->outq, size, 1, stamp);
       (void)lv_mqtt_publish_encode(o, false, remaining, p);
       return true;
     }
     block = lv_block_new(size);
     if (!block) return false;
     (void)lv_mqtt_publish_encode(o, false, remaining, block->data);
-    lv_outq_ref(s->outq, block, block->data, size, msgs, stamp);
+    lv_outq_ref(s->outq, block, block->data, size, 1, stamp);
     lv_block_unref(block);
     return true;
   }
@@ -191,7 +190,8 @@ static bool put_publish(lv_sess *s, lv_mqtt_publish_out *o, const lv_delivery *d
   } else {
     (void)lv_mqtt_publish_encode(o, true, remaining, lv_outq_put(s->outq, head, 0, stamp));
   }
-  lv_outq_ref(s->outq, block, o->payload.p, o->payload.n, msgs, stamp);
+  stamp.ns |= LV_STAMP_PART;
+  lv_outq_ref(s->outq, block, o->payload.p, o->payload.n, 1, stamp);
   return true;
 }
 
@@ -222,13 +222,12 @@ static int encode(lv_sess *s, const lv_delivery *d, uint16_t pid, bool dup) {
     if (s->alias && s->alias->out_max) o.alias = lv__alias_out(s, o.topic, &o.alias_only);
   }
   lv_mono stamp = {(d->flags & (LV_DELIVER_REPLAY | LV_DELIVER_STORED)) ? 0 : d->read_at.ns};
-  stamp.ns = (stamp.ns & ~(int64_t)LV_STAMP_ACKED) | (d->qos || (d->flags & LV_DELIVER_STORED));
-  uint32_t msgs = stamp.ns == LV_STAMP_ACKED ? 0 : 1;
-  bool put = put_publish(s, &o, d, stamp, msgs);
+  stamp.ns = (stamp.ns & ~(int64_t)LV_STAMP_BITS) | (d->qos || (d->flags & LV_DELIVER_STORED));
+  bool put = put_publish(s, &o, d, stamp);
   if (!put && o.alias && !o.alias_only) { /* it may fit without teaching the alias */
     lv__alias_undo(s, o.alias, false);
     o.alias = 0;
-    put = put_publish(s, &o, d, stamp, msgs);
+    put = put_publish(s, &o, d, stamp);
   }
   if (!put) return LV_E_TOO_BIG;
   if (d->qos == 0 && !(d->flags & LV_DELIVER_STORED)) {
@@ -280,7 +279,7 @@ static void send_acked(lv_sess *s, const lv_delivery *d) {
   }
 }
 
-static void send_now(lv_sess *s, const lv_delivery *d) {
+void lv__out_send(lv_sess *s, const lv_delivery *d) {
   if (d->flags & LV_DELIVER_STORED) lv_count(mx(s), LV_C_HUB_RETAINED, 1);
   if (d->qos) {
     send_acked(s, d);
@@ -486,8 +485,8 @@ static bool passes(const lv_sess *s, const lv_delivery *d) {
 }
 
 void lv__deliver(lv_sess *s, const lv_delivery *d) {
-  if ((!s->pend || passes(s, d)) && lv__out_room(s, d->qos)) {
-    send_now(s, d);
+  if (!lv__giving(s) && (!s->pend || passes(s, d)) && lv__out_room(s, d->qos)) {
+    lv__out_send(s, d);
     return;
   }
   if (s->pend && conflate(s, d)) return;
@@ -514,12 +513,13 @@ void lv__pend_discard(lv_sess *s, bool gone) {
 }
 
 void lv__out_pump(lv_sess *s) {
+  if (!lv__give_pump(s)) return;
   while (s->conn && s->pend && lv__out_room(s, pend_at(s->pend, 0)->d.qos)) {
     lv_delivery d = pend_at(s->pend, 0)->d;
     if (d.batch) lv_batch_ref(d.batch);
     if (d.block) lv_block_ref(d.block);
     pend_pop(s);
-    send_now(s, &d);
+    lv__out_send(s, &d);
     lv_batch_unref(d.batch);
     lv_block_unref(d.block);
   }
@@ -531,7 +531,7 @@ void lv__out_pump(lv_sess *s) {
 static void freed(lv_sess *s) {
   if (s->resending) {
     lv__resend(s);
-  } else if (s->pend || s->lag) {
+  } else if (s->pend || s->lag || lv__giving(s)) {
     lv__out_pump(s);
   }
 }

@@ -110,8 +110,21 @@ static bool read_auth(lv_realm *r, lv_sess *s, lv_slice app_name, lv_slice key_i
   return false;
 }
 
-/* The last `m` of a session wins; the broker gives only that one. */
-static void read_meta(lv_realm *r, lv_slice key, lv_slice value, uint8_t log) {
+/* The last `m` of a session wins. The broker gives only that one of each log; both have one where
+ * the app's session_durability was changed and the process ended before the old one was removed. */
+static bool superseded(lv_sess *s, int64_t ns) {
+  lv_sess_more *more = lv__sess_more(s);
+  if (s->stored) s->elsewhere = 1;
+  if (s->stored && ns < more->stored_ns) return true;
+  more->stored_ns = ns;
+  lv__subs_free(s);
+  lv__will_set(s, NULL);
+  lv_auth_unref(s->auth);
+  s->auth = NULL;
+  return false;
+}
+
+static void read_meta(lv_realm *r, lv_slice key, lv_slice value, const lv_rec *rec, uint8_t log) {
   lv_cut c = {value.p, value.n, false};
   lv_slice app, id = lv_slice_of(key.p + 1, key.n - 1);
   if (!lv_slice_split(&id, '/', &app) || get(&c, 1) != 1) return;
@@ -119,6 +132,7 @@ static void read_meta(lv_realm *r, lv_slice key, lv_slice value, uint8_t log) {
   uint64_t sid = get(&c, 8);
   if (!sid) return;
   lv_sess *s = lv__sess_recover(r, app_id, id);
+  if (superseded(s, rec->ingest_ns)) return;
   s->durability = log;
   s->version = (uint8_t)get(&c, 1);
   s->expiry_s = (uint32_t)get(&c, 4);
@@ -201,11 +215,13 @@ int lv__store_replay(void *realm, lv_slice key, lv_slice value, const lv_rec *re
     return 0;
   }
   if (key.n == 0) return 0;
-  if (key.p[0] == 'm') read_meta(r, key, value, log);
+  if (key.p[0] == 'm') read_meta(r, key, value, rec, log);
   if (key.p[0] == 'g') return lv__share_recover(r, key, value);
   if (key.p[0] == 'p' && key.n == 17) {
     lv_recovered *x = slot_of(r, unhex(lv_slice_of(key.p + 1, 16)));
+    if (x->progress && rec->ingest_ns < x->progress_ns) return 0; /* as with `m` */
     free(x->progress);
+    x->progress_ns = rec->ingest_ns;
     x->progress = malloc(value.n + 1u);
     if (!x->progress) abort();
     memcpy(x->progress, value.p, value.n);

@@ -50,6 +50,8 @@ typedef struct lv_link_ops {
   void (*want_drain)(void *conn);
   /* Say goodbye with this error's reason (5.0: DISCONNECT) and close, after what is queued. */
   void (*close)(void *conn, int err);
+  /* What was refused with LV_E_BUSY for answers that were due may be offered again. */
+  void (*resume)(void *conn);
 } lv_link_ops;
 
 /* ---- realm ---- */
@@ -113,8 +115,9 @@ lv_slice lv_sess_client_id(const lv_sess *sess);
 const lv_limits *lv_sess_limits(const lv_sess *sess);
 
 /* ---- packets from the client ---- */
-/* All return 0, or the error the connection ends with. publish: LV_E_BUSY means: not taken, try
- * again when the publish queue has drained. read_at: when the packet's last byte was read. */
+/* All return 0, or the error the connection ends with. LV_E_BUSY means: not taken; try again when
+ * the publish queue has drained if that is full, else when `resume` is called (too many answers are
+ * due to the client). read_at: when the packet's last byte was read. */
 int lv_sess_publish(lv_sess *sess, lv_mqtt_publish *p, lv_mono read_at);
 int lv_sess_ack(lv_sess *sess, uint8_t type, const lv_mqtt_ack *ack);
 int lv_sess_subscribe(lv_sess *sess, const lv_mqtt_subscribe *s);

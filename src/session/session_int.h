@@ -11,8 +11,12 @@
 
 enum { LV_SESS_MAGIC = 0x53455353, LV_SHARD_MAGIC = 0x53485244 };
 
-/* The send queue's stamps carry the kind of delivery in their lowest bit. */
-enum { LV_STAMP_ACKED = 1 }; /* QoS 1 and 2: counted as delivered by the ack, not by the write */
+/* The send queue's stamps carry the kind of delivery in their lowest bits. */
+enum {
+  LV_STAMP_ACKED = 1, /* QoS 1, 2, retained: not counted as delivered by the write */
+  LV_STAMP_PART = 2,  /* the entry is the end of a packet that began in the one before */
+  LV_STAMP_BITS = 3
+};
 
 /* While the broker's state is read back: a session's parts by session id. */
 typedef struct lv_recovered {
@@ -21,6 +25,7 @@ typedef struct lv_recovered {
   uint8_t *progress;
   struct lv_in2_id *pids;
   uint32_t n_progress, n_pids;
+  int64_t progress_ns; /* when it was written */
 } lv_recovered;
 typedef struct lv_recovery {
   uint64_t mask, n;
@@ -237,6 +242,8 @@ struct lv_sess {
       releasing : 1, sub_ids : 1;
   uint8_t assigned : 1, request_problem : 1, stored : 1;
   uint8_t resending : 1; /* some of the window is not sent again yet (attach.c) */
+  uint8_t elsewhere : 1; /* the log that is not `durability` has a record of it too */
+  uint8_t held : 1;      /* the client is not read until answers have left (LV_E_BUSY) */
   bool in_transit;       /* between two shards; under realm->lock */
   char id[];             /* client id */
 };
@@ -249,11 +256,14 @@ typedef struct lv_sess_more {
   lv_sess *save_next;  /* in shard->saving, or among the recovered */
   lv_timer timer;      /* expiry, will delay */
   lv_wall gone_at;     /* when the connection ended */
+  int64_t stored_ns;   /* at start-up: when the record that was read last was written */
   lv_pos q0_from;      /* QoS 0 before this is not owed: published while the client was away, or
                           dropped when the session began to lag */
   lv_pos counted_upto; /* by the shard that owned the session before */
   uint32_t save_seq, saved_seq;
   struct lv_suback *subacks; /* SUBACKs that wait for their state, in order */
+  uint32_t n_subacks;
+  struct lv_gives *gives; /* retained messages on their way (give.c) */
   void (*ready)(void *conn, lv_sess *sess, bool present, int err);
   lv_fetch fetch;
   uint64_t *fetch_lsns;
@@ -297,6 +307,7 @@ lv_sess_more *lv__sess_more(lv_sess *sess);
 void lv__settle_pending(lv_sess *sess, uint32_t n);
 void lv__deliver(lv_sess *sess, const lv_delivery *d);
 void lv__out_pump(lv_sess *sess); /* sends what waits, as far as windows allow */
+void lv__out_send(lv_sess *sess, const lv_delivery *d); /* now: there is room */
 /* After a reconnect: PUBRELs that are due, then the fetched messages of one log with DUP. */
 void lv__out_rerel(lv_sess *sess);
 void lv__out_resend(lv_sess *sess, const lv_fetch *f);
@@ -338,6 +349,17 @@ void lv__lag_enter(lv_sess *sess, lv_pos from, lv_pos q0_from);
 void lv__lag_pump(lv_sess *sess);
 void lv__lag_stop(lv_sess *sess);
 
+/* give.c */
+/* The subscription's retained messages come next, behind those of earlier ones. */
+void lv__give_add(lv_sess *sess, const lv_sub *sub, lv_pos from);
+void lv__give_forget(lv_sess *sess, const lv_sub *sub); /* the subscription ends */
+/* Goes on with them, as far as windows allow; true: none are left. */
+bool lv__give_pump(lv_sess *sess);
+void lv__give_stop(lv_sess *sess);
+static inline bool lv__giving(const lv_sess *s) {
+  return s->more && s->more->gives;
+}
+
 /* conflate.c */
 /* The place (0: the first) of the QoS 0 delivery with this topic that waits; false: none does. */
 bool lv__pend_find(lv_pendq *q, lv_slice topic, uint32_t *ret_i);
@@ -366,6 +388,8 @@ bool lv__publish_rec(lv_shard *s, lv_auth *auth, lv_rec_in *in, lv_slice topic, 
                      uint8_t *ret_log, int *ret_err);
 void lv__in2_add(lv_sess *s, uint16_t pid, uint8_t state, uint8_t log);
 void lv__in_attach(lv_sess *s);
+/* The client is read again, if it was not for answers that were due. */
+void lv__in_resume(lv_sess *s);
 void lv__in_detach(lv_sess *s);
 int lv__in_release(lv_sess *s, uint16_t pid);
 
@@ -388,6 +412,9 @@ void lv__store_meta(lv_sess *sess, enum lv_ack_kind kind);
 int lv__store_progress_now(lv_sess *sess);
 void lv__store_progress(lv_sess *sess);
 void lv__store_forget(lv_sess *sess);
+/* The app's session_durability is another one now, and the session is stored in its log: the other
+ * log may forget it. */
+void lv__store_moved(lv_sess *sess);
 void lv__store_release(lv_sess *sess, uint16_t pid, uint8_t log);
 void lv__save(lv_sess *sess, uint8_t how);
 /* recover.c */

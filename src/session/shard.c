@@ -54,12 +54,13 @@ static bool frame_make(lv_shard *s, const lv_rec *rec, bool v5, bool retain, lv_
 
 /* Whether the target may simply get a shared frame. */
 static bool frame_fits(const lv_sess *sess, const lv_target *t, const lv_frame *f) {
+  if (lv__giving(sess)) return false;
   return !t->ids && !(sess->alias && sess->alias->out_max) && !sess->pend && sess->started &&
          (!sess->max_packet || f->n <= sess->max_packet) && lv__out_room(sess, 0);
 }
 
 static void frame_send(lv_sess *sess, lv_block *block, const lv_frame *f, lv_mono read_at) {
-  lv_mono stamp = {read_at.ns & ~(int64_t)LV_STAMP_ACKED};
+  lv_mono stamp = {read_at.ns & ~(int64_t)LV_STAMP_BITS};
   lv_outq_ref(sess->outq, block, f->p, f->n, 1, stamp);
   sess->q0_queued++;
   sess->shard->link->dirty(sess->conn);

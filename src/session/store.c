@@ -177,16 +177,27 @@ void lv__store_release(lv_sess *s, uint16_t pid, uint8_t log) {
   ack_due(s, log, LV_ACK_REL, err ? 1 : 0, pid);
 }
 
-void lv__store_forget(lv_sess *s) {
-  if (!s->stored || s->shard->quiet) return;
+static void forget_in(lv_sess *s, uint8_t log) {
   lv_buf key;
+  char pkey[17] = {'p'};
   lv_buf_init(&key, 70000);
   meta_key(s, &key);
-  (void)put_state(s, s->durability, lv_buf_slice(&key), (lv_slice){NULL, 0});
+  (void)put_state(s, log, lv_buf_slice(&key), (lv_slice){NULL, 0});
   lv_buf_done(&key);
-  char pkey[17] = {'p'};
   hex16(pkey + 1, s->more->sid);
-  (void)put_state(s, s->durability, lv_slice_of(pkey, 17), (lv_slice){NULL, 0});
+  (void)put_state(s, log, lv_slice_of(pkey, 17), (lv_slice){NULL, 0});
+}
+
+void lv__store_moved(lv_sess *s) {
+  static_assert(LV_DURABILITY_COUNT == 2, "there is one other log");
+  forget_in(s, !s->durability);
+  s->elsewhere = 0;
+}
+
+void lv__store_forget(lv_sess *s) {
+  if (!s->stored || s->shard->quiet) return;
+  forget_in(s, s->durability);
+  if (s->elsewhere) lv__store_moved(s);
   for (uint32_t i = 0; s->in2 && i < s->in2->n; i++) {
     char ikey[LV_REC_QOS2_KEY];
     in2_key(s, s->in2->e[i].pid, ikey);

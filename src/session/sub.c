@@ -11,6 +11,10 @@
 #include <assert.h>
 #include <stdlib.h>
 
+/* Each of these costs a record with the whole session, so not many are on their way at once: the
+ * client is not read meanwhile. */
+enum { SUBACKS_MAX = 16 };
+
 /* A SUBACK or UNSUBACK, and the subscriptions that want retained messages behind it. */
 typedef struct lv_suback {
   struct lv_suback *next;
@@ -140,6 +144,7 @@ void lv__subs_unindex(lv_sess *s, lv_shard *from) {
 }
 
 static void sub_free(lv_sess *s, lv_sub *sub) {
+  lv__give_forget(s, sub);
   if (sub->node) sub_off(s, sub, true);
   if (sub->member && !(s->shard && s->shard->quiet)) lv__share_leave(s, sub, true);
   lv_sub **p = &s->subs;
@@ -160,50 +165,7 @@ void lv__subs_free(lv_sess *s) {
     free(a);
   }
   s->more->subacks = NULL;
-}
-
-/* ---- retained messages ---- */
-
-typedef struct lv_give {
-  lv_sess *sess;
-  const lv_sub *sub;
-  lv_pos from;
-  uint32_t n, cap;
-  struct {
-    lv_block *block;
-    const lv_rec *rec;
-    uint8_t log;
-  } * e;
-} lv_give;
-
-static void collect(void *arg, lv_block *block, const lv_rec *rec, uint8_t log) {
-  lv_give *g = arg;
-  if (rec->lsn >= g->from.lsn[log]) return; /* the feed brings it */
-  if ((g->sub->flags & LV_SUB_CHECK) && !lv_auth_may_read(g->sess->auth, lv_rec_topic(rec))) return;
-  if (g->n == g->cap) {
-    g->cap = g->cap ? g->cap * 2 : 16;
-    g->e = realloc(g->e, g->cap * sizeof(*g->e));
-    if (!g->e) abort();
-  }
-  g->e[g->n].block = lv_block_ref(block);
-  g->e[g->n].rec = rec;
-  g->e[g->n++].log = log;
-}
-
-static void give_retained(lv_sess *s, const lv_sub *sub, lv_pos from) {
-  lv_give g = {.sess = s, .sub = sub, .from = from};
-  lv_retained_match(s->shard->realm->retained, s->app_id, lv_sub_filter(sub), collect, &g);
-  for (uint32_t i = 0; i < g.n; i++) {
-    const lv_rec *rec = g.e[i].rec;
-    uint8_t qos = sub->qos < lv_rec_qos(rec) ? sub->qos : lv_rec_qos(rec);
-    lv__deliver(s, &(lv_delivery){.block = g.e[i].block,
-                                  .rec = rec,
-                                  .qos = qos,
-                                  .log = g.e[i].log,
-                                  .flags = LV_DELIVER_RETAIN | LV_DELIVER_STORED});
-    lv_block_unref(g.e[i].block);
-  }
-  free(g.e);
+  s->more->n_subacks = 0;
 }
 
 /* ---- SUBACK ---- */
@@ -224,9 +186,10 @@ static void suback_send(lv_sess *s, lv_suback *a) {
       lv_sub *sub = s->subs;
       while (sub && sub != a->want[i].sub) sub = sub->own_next;
       if (!sub) continue;
-      give_retained(s, sub, a->want[i].from);
+      lv__give_add(s, sub, a->want[i].from);
       lv__sys_give(s, sub, true);
     }
+    if (a->n_want) lv__out_pump(s);
   }
   free(a->want);
   free(a);
@@ -236,10 +199,12 @@ void lv__sub_stored(lv_sess *s, int err) {
   lv_suback *a = s->more ? s->more->subacks : NULL;
   if (!a) return; /* the session was cleared meanwhile */
   s->more->subacks = a->next;
+  s->more->n_subacks--;
   if (err && s->conn) s->shard->link->close(s->conn, err);
   if (err) s->save = 0;
   if (!err) {
     suback_send(s, a);
+    if (s->more->n_subacks <= SUBACKS_MAX / 2) lv__in_resume(s);
     return;
   }
   free(a->want);
@@ -263,10 +228,19 @@ static void finish(lv_sess *s, uint8_t type, uint16_t pid, const uint8_t *codes,
   lv_suback **p = &lv__sess_more(s)->subacks;
   while (*p) p = &(*p)->next;
   *p = a;
+  s->more->n_subacks++;
   lv__store_meta(s, LV_ACK_SUB);
 }
 
 /* ---- SUBSCRIBE ---- */
+
+static bool must_wait(lv_sess *s) {
+  uint32_t n = s->more ? s->more->n_subacks : 0;
+  if (n && lv_pub_full(s->shard->pub)) return true;
+  if (n < SUBACKS_MAX) return false;
+  s->held = 1;
+  return true;
+}
 
 static uint8_t check(lv_sess *s, const lv_mqtt_sub *m, lv_sub *old) {
   const lv_limits *l = &s->auth->app->limits;
@@ -308,6 +282,7 @@ static uint8_t subscribe_one(lv_sess *s, const lv_mqtt_sub *m, uint32_t sub_id, 
 }
 
 int lv_sess_subscribe(lv_sess *s, const lv_mqtt_subscribe *m) {
+  if (must_wait(s)) return LV_E_BUSY;
   lv_suback want = {0};
   lv_slice list = m->list;
   lv_mqtt_sub sub;
@@ -334,6 +309,7 @@ int lv_sess_subscribe(lv_sess *s, const lv_mqtt_subscribe *m) {
 }
 
 int lv_sess_unsubscribe(lv_sess *s, const lv_mqtt_subscribe *m) {
+  if (must_wait(s)) return LV_E_BUSY;
   lv_suback want = {0};
   lv_slice list = m->list, filter;
   bool changed = false;

@@ -41,7 +41,10 @@ static void link_close(void *conn, int err) {
   c->closing = true;
   c->close_err = err;
 }
-static const lv_link_ops link_ops = {link_dirty, link_want_drain, link_close};
+static void link_resume(void *conn) {
+  ((client *)conn)->resumed++;
+}
+static const lv_link_ops link_ops = {link_dirty, link_want_drain, link_close, link_resume};
 
 static void *grow(void *p, uint32_t n, uint32_t *cap, size_t size) {
   if (n < *cap) return p;
@@ -351,7 +354,7 @@ int client_sub_send(client *c, const char *filter, uint8_t qos, subopts o) {
       .packet_id = c->next_pid++, .sub_id = o.id, .list = lv_slice_of(buf, n), .count = 1};
   if (!c->next_pid) c->next_pid = 1;
   int err = lv_sess_subscribe(c->sess, &s);
-  if (err) link_close(c, err);
+  if (err && err != LV_E_BUSY) link_close(c, err);
   return err;
 }
 

@@ -45,6 +45,7 @@ typedef struct client {
   bool auto_ack; /* answers PUBLISH, PUBREC, PUBREL at once */
   bool stream;   /* counts, keeps no messages */
   int err, close_err;
+  uint32_t resumed; /* how often what had been LV_E_BUSY was asked for again */
   got *got;
   uint32_t n_got, cap_got, n_seen;
   ack_got *acks;

@@ -1,0 +1,152 @@
+/* give.c: retained messages after SUBSCRIBE (§3.3.1.3).
+ *
+ *   subs   [ filter, filter, … ]        whose turn has not come
+ *   e      [ message, message, … ]      of the filter whose turn it is: what is left to be sent
+ *
+ * One filter is looked up at a time, and messages are sent as the send queue and the window have
+ * room: a filter may match a hundred thousand. While some are left, nothing else is sent to the
+ * client (out.c lets it wait), so what is published meanwhile comes behind them. Work stops after
+ * BUDGET and goes on a millisecond later: others are served in between.
+ *
+ * Limits: subs has no subscription twice; e holds references to what the retained store had, which
+ * is bounded there (limits.retained, retained_bytes). @thread loop */
+#include "session/session_int.h"
+#include <assert.h>
+#include <stdlib.h>
+
+enum { BUDGET_NS = 2000000, LOOK_AT_CLOCK = 64 };
+
+typedef struct lv_give_sub {
+  const lv_sub *sub; /* NULL: it has ended */
+  lv_pos from;       /* the feed brings what comes from here on */
+} lv_give_sub;
+
+typedef struct lv_gives {
+  lv_timer timer;
+  lv_sess *sess;
+  lv_give_sub *subs, now;
+  uint32_t n_subs, sub_at, cap_subs;
+  uint32_t n, at, cap;
+  struct {
+    lv_block *block;
+    const lv_rec *rec;
+    uint8_t log;
+  } * e;
+} lv_gives;
+
+void lv__give_add(lv_sess *s, const lv_sub *sub, lv_pos from) {
+  lv_sess_more *more = lv__sess_more(s);
+  lv_gives *g = more->gives;
+  if (!g) {
+    g = more->gives = calloc(1, sizeof *g);
+    if (!g) abort();
+    g->sess = s;
+  }
+  for (uint32_t i = g->sub_at; i < g->n_subs; i++)
+    if (g->subs[i].sub == sub) return;
+  if (g->n_subs == g->cap_subs) {
+    g->n_subs -= g->sub_at;
+    if (g->n_subs) memmove(g->subs, g->subs + g->sub_at, g->n_subs * sizeof *g->subs);
+    g->sub_at = 0;
+    g->cap_subs = g->n_subs * 2 + 4;
+    g->subs = realloc(g->subs, g->cap_subs * sizeof *g->subs);
+    if (!g->subs) abort();
+  }
+  g->subs[g->n_subs++] = (lv_give_sub){sub, from};
+}
+
+static void collect(void *arg, lv_block *block, const lv_rec *rec, uint8_t log) {
+  lv_gives *g = arg;
+  const lv_auth *auth = g->sess->auth;
+  if (rec->lsn >= g->now.from.lsn[log]) return; /* the feed brings it */
+  if ((g->now.sub->flags & LV_SUB_CHECK) && !lv_auth_may_read(auth, lv_rec_topic(rec))) return;
+  if (g->n == g->cap) {
+    g->cap = g->cap ? g->cap * 2 : 16;
+    g->e = realloc(g->e, g->cap * sizeof *g->e);
+    if (!g->e) abort();
+  }
+  g->e[g->n].block = lv_block_ref(block);
+  g->e[g->n].rec = rec;
+  g->e[g->n++].log = log;
+}
+
+static void drop_list(lv_gives *g) {
+  for (; g->at < g->n; g->at++) lv_block_unref(g->e[g->at].block);
+  free(g->e);
+  g->e = NULL;
+  g->n = g->at = g->cap = 0;
+  g->now.sub = NULL;
+}
+
+/* Looks up the next filter; false: there is none. */
+static bool next_filter(lv_gives *g) {
+  drop_list(g);
+  while (g->sub_at < g->n_subs && !g->now.sub) g->now = g->subs[g->sub_at++];
+  if (!g->now.sub) return false;
+  lv_sess *s = g->sess;
+  lv_retained_match(s->shard->realm->retained, s->app_id, lv_sub_filter(g->now.sub), collect, g);
+  return true;
+}
+
+/* False: no room; a drained send queue or an acknowledgement brings us back. */
+static bool give_one(lv_gives *g) {
+  lv_sess *s = g->sess;
+  const lv_rec *rec = g->e[g->at].rec;
+  uint8_t qos = g->now.sub->qos < lv_rec_qos(rec) ? g->now.sub->qos : lv_rec_qos(rec);
+  if (!lv__out_room(s, qos)) {
+    if (s->outq->bytes) s->shard->link->want_drain(s->conn);
+    return false;
+  }
+  lv_block *block = g->e[g->at].block;
+  lv__out_send(s, &(lv_delivery){.block = block,
+                                 .rec = rec,
+                                 .qos = qos,
+                                 .log = g->e[g->at].log,
+                                 .flags = LV_DELIVER_RETAIN | LV_DELIVER_STORED});
+  g->at++;
+  lv_block_unref(block);
+  return true;
+}
+
+static void go_on(lv_timer *t) {
+  lv_gives *g = (lv_gives *)t; /* its first member */
+  lv__out_pump(g->sess);
+}
+
+bool lv__give_pump(lv_sess *s) {
+  if (!lv__giving(s)) return true;
+  lv_gives *g = s->more->gives;
+  if (!s->conn || !s->started) return false;
+  int64_t end = lv_mono_now().ns + BUDGET_NS;
+  for (uint32_t n = 1;; n++) {
+    if (g->at == g->n) {
+      if (!next_filter(g)) break;
+      n = LOOK_AT_CLOCK; /* that may have taken long */
+    } else if (!give_one(g)) {
+      return false;
+    }
+    if (n % LOOK_AT_CLOCK || lv_mono_now().ns < end) continue;
+    lv_timer_arm(&s->shard->loop->wheel, &g->timer, s->shard->loop->now, LV_MS(1), go_on);
+    return false;
+  }
+  lv__give_stop(s);
+  return true;
+}
+
+void lv__give_forget(lv_sess *s, const lv_sub *sub) {
+  if (!lv__giving(s)) return;
+  lv_gives *g = s->more->gives;
+  if (g->now.sub == sub) drop_list(g);
+  for (uint32_t i = g->sub_at; i < g->n_subs; i++)
+    if (g->subs[i].sub == sub) g->subs[i].sub = NULL;
+}
+
+void lv__give_stop(lv_sess *s) {
+  if (!lv__giving(s)) return;
+  lv_gives *g = s->more->gives;
+  s->more->gives = NULL;
+  lv_timer_cancel(&s->shard->loop->wheel, &g->timer);
+  drop_list(g);
+  free(g->subs);
+  free(g);
+}
