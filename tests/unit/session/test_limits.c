@@ -1,0 +1,264 @@
+/* What is bounded: answers that are due, SUBACKs under way, retained messages at once; and what a
+ * connection's end leaves in the ledger. */
+#include "kit.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+/* after the above */
+#include <cmocka.h>
+
+enum { MEM = LV_DURABILITY_MEMORY, DISK = LV_DURABILITY_DISK, INFLIGHT = 20 };
+
+static kit *k;
+static client *p, *s;
+
+static const char conf[] =
+    "server: {anonymous: true}\n"
+    "limits: {queue_messages: 16, queue: 64KiB, packet: 64KiB, filter_levels: 3}\n"
+    "apps:\n"
+    "  - name: a\n"
+    "    auto_channels: true\n"
+    "    limits: {inflight: 20}\n"
+    "    session_durability: disk\n"
+    "    channel_defaults: {durability: memory}\n"
+    "    channels:\n"
+    "      - {name: d, durability: disk}\n";
+
+static int up(void **state) {
+  k = kit_new(1, conf);
+  p = client_new(k, 0, "pub", LV_MQTT_V5);
+  s = client_new(k, 0, "sub", LV_MQTT_V5);
+  return 0;
+}
+
+static int down(void **state) {
+  kit_free(k);
+  return 0;
+}
+
+/* ---- answers ---- */
+
+/* 3.1.1 has no Receive Maximum: the client is held back, and nothing is lost or out of order. */
+static void test_v3_waits_for_its_answers(void **state) {
+  for (uint8_t qos = 1; qos <= 2; qos++) {
+    client *c = client_new(k, 0, qos == 1 ? "old1" : "old2", LV_MQTT_V3);
+    client_connect(c, (opts){.clean = true});
+    fake_hold(k->fake, DISK, true);
+    for (uint32_t i = 0; i < INFLIGHT; i++)
+      assert_int_equal(client_publish(c, "d/a", "x", qos, false), 0);
+    for (int i = 0; i < 3; i++)
+      assert_int_equal(client_publish(c, "d/a", "x", qos, false), LV_E_BUSY);
+    assert_int_equal(client_publish(c, "d/a", "x", 0, false), 0); /* has no answer */
+    kit_run(k);
+    assert_int_equal(c->resumed, 0);
+    uint32_t offered = (uint32_t)kit_count(k, LV_C_GW_OFFERED);
+    fake_hold(k->fake, DISK, false);
+    kit_run(k);
+    assert_int_equal(c->resumed, 1);
+    assert_int_equal(c->n_acks, INFLIGHT);
+    /* Even without PUBREL: else it could never come. */
+    assert_int_equal(client_publish_pid(c, "d/a", "x", qos, false, 500, false), 0);
+    kit_run(k);
+    assert_int_equal(c->n_acks, INFLIGHT + 1);
+    assert_int_equal(kit_count(k, LV_C_GW_OFFERED), offered + 1);
+    assert_true(c->sess != NULL);
+  }
+}
+
+/* A refused publish has an answer that waits behind those that are due: of these no end either. */
+static void test_refusals_wait_too(void **state) {
+  client_connect(p, (opts){.clean = true});
+  fake_hold(k->fake, DISK, true);
+  assert_int_equal(client_publish(p, "d/a", "x", 1, false), 0);
+  int err = 0;
+  uint32_t n = 1;
+  for (; n < 1000 && !err; n++) err = client_publish(p, "d/too/many/levels", "x", 2, false);
+  assert_int_equal(err, LV_E_BUSY);
+  assert_int_equal(n, INFLIGHT + 1);
+  fake_hold(k->fake, DISK, false);
+  kit_run(k);
+  assert_int_equal(p->resumed, 1);
+  assert_int_equal(p->n_acks, INFLIGHT);
+  assert_int_equal(p->acks[1].reason, 0x90);
+}
+
+/* §3.4.2.1, §3.5.2.1: what is not in the tables is said as 0x83. */
+static void test_reason_codes(void **state) {
+  client_connect(p, (opts){.clean = true});
+  char *props = malloc(70000);
+  memset(props, 0, 70000); /* nobody looks into them here */
+  for (uint8_t qos = 1; qos <= 2; qos++) {
+    lv_mqtt_publish m = {.topic = LV_SLICE("d/a"), .qos = qos, .packet_id = (uint16_t)(10 + qos)};
+    m.raw_props = lv_slice_of(props, 70000);
+    m.forward_len = 70000;
+    assert_int_equal(lv_sess_publish(p->sess, &m, k->loop[0]->now), 0);
+    kit_run(k);
+    const ack_got *a = client_acked(p, qos == 1 ? LV_MQTT_PUBACK : LV_MQTT_PUBREC, m.packet_id);
+    assert_non_null(a);
+    assert_int_equal(a->reason, 0x83);
+  }
+  free(props);
+}
+
+static void test_few_subacks_under_way(void **state) {
+  client_connect(s, (opts){.expiry_s = 100});
+  fake_hold(k->fake, DISK, true);
+  char filter[16];
+  uint32_t n = 0;
+  int err = 0;
+  for (; n < 1000 && !err; n += !err) {
+    snprintf(filter, sizeof filter, "f/%u", n);
+    err = client_sub_send(s, filter, 1, (subopts){0});
+  }
+  assert_int_equal(err, LV_E_BUSY);
+  assert_int_equal(n, 16);
+  lv_mqtt_subscribe u = {.packet_id = 999, .list = LV_SLICE("\0\3f/0"), .count = 1};
+  assert_int_equal(lv_sess_unsubscribe(s->sess, &u), LV_E_BUSY);
+  kit_run(k);
+  assert_int_equal(s->n_acks, 0);
+  fake_hold(k->fake, DISK, false);
+  kit_run(k);
+  assert_int_equal(s->n_acks, 16);
+  assert_int_equal(s->resumed, 1);
+  assert_int_equal(lv_sess_unsubscribe(s->sess, &u), 0);
+  kit_run(k);
+  assert_non_null(client_acked(s, LV_MQTT_UNSUBACK, 999));
+}
+
+/* ---- retained messages ---- */
+
+enum { KEPT = 3000 };
+
+static void keep_many(uint8_t qos) {
+  char topic[32];
+  client_connect(p, (opts){.clean = true});
+  for (int i = 0; i < KEPT; i++) {
+    snprintf(topic, sizeof topic, "m/%d", i);
+    assert_int_equal(client_publish(p, topic, "v", qos, true), 0);
+    if (i % 10 == 9) kit_run(k);
+  }
+  kit_run(k);
+}
+
+/* How many different retained topics came; each once. */
+static int retained_seen(void) {
+  static bool seen[KEPT];
+  int n = 0;
+  memset(seen, 0, sizeof seen);
+  for (uint32_t i = 0; i < s->n_got; i++) {
+    const got *g = &s->got[i];
+    if (!g->retain) continue;
+    uint64_t at;
+    assert_int_equal(lv_slice_u64(lv_slice_str(g->topic + 2), &at), 0);
+    assert_in_range(at, 0, KEPT - 1);
+    assert_false(seen[at]);
+    seen[at] = true;
+    n++;
+  }
+  return n;
+}
+
+/* Many more than the queue takes: all come, as the client takes them, and new ones behind them. */
+static void test_many_retained(void **state) {
+  keep_many(1);
+  for (uint8_t qos = 0; qos <= 1; qos++) {
+    client_connect(s, (opts){.clean = true, .receive_max = 5});
+    s->auto_ack = false;
+    s->blocked = qos == 0;
+    client_sub_send(s, "m/#", qos, (subopts){0});
+    for (int i = 0; i < 5; i++) kit_step(k);
+    assert_true(s->outq.bytes < 128 * 1024);
+    if (qos) assert_int_equal(s->n_got, 5);
+    client_publish(p, "m/7", "new", 1, false);
+    kit_step(k);
+    s->blocked = false;
+    s->auto_ack = true;
+    for (uint32_t i = 0; qos && i < 5; i++) client_ack(s, LV_MQTT_PUBACK, s->got[i].pid, 0);
+    for (int i = 0; i < 300 && s->n_got <= KEPT; i++) {
+      kit_sleep_ms(k, 2);
+      kit_run(k);
+    }
+    assert_int_equal(retained_seen(), KEPT);
+    assert_int_equal(s->n_got, KEPT + 1);
+    assert_string_equal(s->got[KEPT].payload, "new");
+    assert_int_equal(kit_gauge(k, LV_G_PENDING), 0);
+    client_cut(s);
+    kit_run(k);
+    client_forget(s);
+  }
+}
+
+/* Its subscription, or its connection, ends in the middle. */
+static void test_retained_cut_short(void **state) {
+  keep_many(1);
+  client_connect(s, (opts){.expiry_s = 100, .receive_max = 5});
+  client_sub_send(s, "m/#", 1, (subopts){0});
+  client_sub_send(s, "m/1", 1, (subopts){0});
+  kit_run(k);
+  assert_int_equal(s->n_got, 5);
+  assert_int_equal(client_unsub(s, "m/#"), 0);
+  for (uint32_t i = 0; i < 5; i++) client_ack(s, LV_MQTT_PUBACK, s->got[i].pid, 0);
+  kit_run(k);
+  assert_int_equal(s->n_got, 6); /* the other one's turn */
+  assert_string_equal(s->got[5].topic, "m/1");
+  client_sub_send(s, "m/#", 1, (subopts){0});
+  kit_run(k);
+  client_cut(s);
+  kit_run(k);
+  client_forget(s);
+  client_connect(s, (opts){.expiry_s = 100, .receive_max = 5});
+  kit_run(k);
+  assert_true(s->present);
+}
+
+/* ---- the ledger ---- */
+
+/* Five messages of one turn are one entry of the send queue; two and a half left. */
+static void test_partly_sent_entry(void **state) {
+  client_connect(p, (opts){.clean = true});
+  client_connect(s, (opts){.clean = true});
+  client_sub(s, "m/#", 0, (subopts){0});
+  s->blocked = true;
+  for (int i = 0; i < 5; i++) client_publish(p, "m/a", "0123456789", 0, false);
+  kit_run(k);
+  uint32_t one = s->outq.bytes / 5;
+  assert_int_equal(s->outq.bytes, 5 * one);
+  uint64_t out = kit_count(k, LV_C_HUB_OUT);
+  lv_outq_consume(&s->outq, one * 5 / 2, NULL, NULL);
+  client_cut(s);
+  kit_run(k);
+  assert_int_equal(kit_count(k, LV_C_HUB_OUT) - out, 2);
+  assert_int_equal(kit_count(k, LV_C_DROP_HUB_DISCONNECTED), 3);
+  assert_int_equal(kit_gauge(k, LV_G_PENDING), 0);
+}
+
+/* A large value goes by reference; packets inside it are none. */
+static void test_partly_sent_value(void **state) {
+  char big[8000];
+  memset(big, '0', sizeof big - 1); /* 0x30 0x30 …: looks like PUBLISH */
+  big[sizeof big - 1] = 0;
+  client_connect(p, (opts){.clean = true});
+  client_connect(s, (opts){.clean = true});
+  client_sub(s, "m/#", 0, (subopts){0});
+  s->blocked = true;
+  client_publish(p, "m/a", big, 0, false);
+  kit_run(k);
+  lv_outq_consume(&s->outq, 5000, NULL, NULL);
+  client_cut(s);
+  kit_run(k);
+  assert_int_equal(kit_count(k, LV_C_DROP_HUB_DISCONNECTED), 1);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test_setup_teardown(test_v3_waits_for_its_answers, up, down),
+      cmocka_unit_test_setup_teardown(test_refusals_wait_too, up, down),
+      cmocka_unit_test_setup_teardown(test_reason_codes, up, down),
+      cmocka_unit_test_setup_teardown(test_few_subacks_under_way, up, down),
+      cmocka_unit_test_setup_teardown(test_many_retained, up, down),
+      cmocka_unit_test_setup_teardown(test_retained_cut_short, up, down),
+      cmocka_unit_test_setup_teardown(test_partly_sent_entry, up, down),
+      cmocka_unit_test_setup_teardown(test_partly_sent_value, up, down),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
