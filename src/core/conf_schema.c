@@ -46,8 +46,10 @@ static const lv__conf_word format_words[] = {
     .zero = zero_, .help = help_                                                                   \
   }
 static const lv__conf_field limits_fields[] = {
-    LIMIT("connections", NUMBER, connections, 1, 10000000, "100000", NULL,
-          "open connections; one more is refused (0x9F; 3.1.1: return code 3)"),
+    LIMIT(
+        "connections", NUMBER, connections, 1, 10000000, "100000", NULL,
+        "open connections; one more of an app is refused (0x97; 3.1.1: return code 3), one more of "
+        "the process closed at once"),
     LIMIT("packet", BYTES, packet_bytes, 1 * KiB, 32 * MiB, "4MiB", NULL,
           "a whole MQTT packet or HTTP body; a larger one ends the connection (0x95, 413)"),
     LIMIT("inflight", NUMBER, inflight, 1, 65535, "1024", NULL,

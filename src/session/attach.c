@@ -9,6 +9,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
+enum { RESEND_MAX = 64 }; /* messages that are fetched from the log at once, to be sent again */
+
 /* ---- waiting for the client: expiry and delayed will ---- */
 
 static void timer_arm(lv_sess *s);
@@ -206,7 +208,8 @@ static uint32_t resend_pick(const lv_sess *s, uint32_t room, uint64_t *lsns, uin
 }
 
 /* What was in flight is sent again before anything new, never more than the client's Receive
- * Maximum at a time (§4.9), which may be smaller than it was. */
+ * Maximum at a time (§4.9), which may be smaller than it was, and never much more than the send
+ * queue is meant to hold. */
 void lv__resend(lv_sess *s) {
   uint32_t n = 0;
   if (!s->conn || (s->more && s->more->fetching)) return;
@@ -219,9 +222,14 @@ void lv__resend(lv_sess *s) {
   }
   uint32_t room = lv__out_resend_room(s, n);
   if (room == 0) return; /* an acknowledgement brings us back */
+  if (s->outq->bytes >= lv__limits(s)->queue_bytes) {
+    s->shard->link->want_drain(s->conn);
+    return;
+  }
+  if (room > RESEND_MAX) room = RESEND_MAX;
   uint8_t log = 0;
   lv_sess_more *more = lv__sess_more(s); /* only now: most sessions have nothing to send again */
-  more->fetch_lsns = malloc(n * sizeof(uint64_t));
+  more->fetch_lsns = malloc(room * sizeof(uint64_t));
   if (!more->fetch_lsns) abort();
   n = resend_pick(s, room, more->fetch_lsns, &log);
   more->fetch = (lv_fetch){.loop = s->shard->loop,

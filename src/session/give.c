@@ -5,11 +5,11 @@
  *
  * One filter is looked up at a time, and messages are sent as the send queue and the window have
  * room: a filter may match a hundred thousand. While some are left, nothing else is sent to the
- * client (out.c lets it wait), so what is published meanwhile comes behind them. Work stops after
- * BUDGET and goes on a millisecond later: others are served in between.
+ * client (out.c lets it wait; but for $SYS), so what is published meanwhile comes behind them. Work
+ * stops after BUDGET and goes on a millisecond later: others are served in between.
  *
- * Limits: subs has no subscription twice; e holds references to what the retained store had, which
- * is bounded there (limits.retained, retained_bytes). @thread loop */
+ * Limits: subs has each subscription of the session once; e holds references to what the retained
+ * store had, which is bounded there (limits.retained, retained_bytes). @thread loop */
 #include "session/session_int.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -34,6 +34,20 @@ typedef struct lv_gives {
   } * e;
 } lv_gives;
 
+/* Those that have had their turn or have ended go first: a client may subscribe to the same filter
+ * again and again. */
+static void make_room(lv_gives *g) {
+  uint32_t n = 0;
+  for (uint32_t i = g->sub_at; i < g->n_subs; i++)
+    if (g->subs[i].sub) g->subs[n++] = g->subs[i];
+  g->n_subs = n;
+  g->sub_at = 0;
+  if (n < g->cap_subs / 2) return;
+  g->cap_subs = n * 2 + 4;
+  g->subs = realloc(g->subs, g->cap_subs * sizeof *g->subs);
+  if (!g->subs) abort();
+}
+
 void lv__give_add(lv_sess *s, const lv_sub *sub, lv_pos from) {
   lv_sess_more *more = lv__sess_more(s);
   lv_gives *g = more->gives;
@@ -42,16 +56,7 @@ void lv__give_add(lv_sess *s, const lv_sub *sub, lv_pos from) {
     if (!g) abort();
     g->sess = s;
   }
-  for (uint32_t i = g->sub_at; i < g->n_subs; i++)
-    if (g->subs[i].sub == sub) return;
-  if (g->n_subs == g->cap_subs) {
-    g->n_subs -= g->sub_at;
-    if (g->n_subs) memmove(g->subs, g->subs + g->sub_at, g->n_subs * sizeof *g->subs);
-    g->sub_at = 0;
-    g->cap_subs = g->n_subs * 2 + 4;
-    g->subs = realloc(g->subs, g->cap_subs * sizeof *g->subs);
-    if (!g->subs) abort();
-  }
+  if (g->n_subs == g->cap_subs) make_room(g);
   g->subs[g->n_subs++] = (lv_give_sub){sub, from};
 }
 

@@ -541,7 +541,11 @@ bool lv_sess_idle(const lv_sess *s) {
 }
 
 void lv_sess_drain(lv_sess *s) {
-  lv__out_pump(s);
+  if (s->resending) {
+    lv__resend(s);
+  } else {
+    lv__out_pump(s);
+  }
 }
 
 /* The first thing not yet handled, in each log. Where a session went live its cursor may be ahead
@@ -697,6 +701,7 @@ void lv__out_resend(lv_sess *s, const lv_fetch *f) {
     if (!o || o->state != LV_OUT_RESEND || o->log != f->log) continue;
     uint32_t at = fetched_at(f, o->lsn);
     if (at == f->n) continue;
+    if (s->outq->bytes >= lv__limits(s)->queue_bytes) return; /* lv__resend comes here again */
     const lv_rec *rec = f->recs[at];
     lv_delivery d = {
         .rec = rec, .qos = o->qos, .log = o->log, .flags = o->flags | LV_DELIVER_REPLAY};

@@ -111,11 +111,13 @@ static bool read_auth(lv_realm *r, lv_sess *s, lv_slice app_name, lv_slice key_i
 }
 
 /* The last `m` of a session wins. The broker gives only that one of each log; both have one where
- * the app's session_durability was changed and the process ended before the old one was removed. */
-static bool superseded(lv_sess *s, int64_t ns) {
+ * the app's session_durability was changed and the process ended before the old one was removed.
+ * They may be of two sessions of this client, if it came with Clean Start. */
+static bool superseded(lv_realm *r, lv_sess *s, int64_t ns) {
   lv_sess_more *more = lv__sess_more(s);
   if (s->stored) s->elsewhere = 1;
   if (s->stored && ns < more->stored_ns) return true;
+  if (s->stored) slot_of(r, more->sid)->sess = NULL;
   more->stored_ns = ns;
   lv__subs_free(s);
   lv__will_set(s, NULL);
@@ -132,7 +134,7 @@ static void read_meta(lv_realm *r, lv_slice key, lv_slice value, const lv_rec *r
   uint64_t sid = get(&c, 8);
   if (!sid) return;
   lv_sess *s = lv__sess_recover(r, app_id, id);
-  if (superseded(s, rec->ingest_ns)) return;
+  if (superseded(r, s, rec->ingest_ns)) return;
   s->durability = log;
   s->version = (uint8_t)get(&c, 1);
   s->expiry_s = (uint32_t)get(&c, 4);

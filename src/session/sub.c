@@ -186,8 +186,8 @@ static void suback_send(lv_sess *s, lv_suback *a) {
       lv_sub *sub = s->subs;
       while (sub && sub != a->want[i].sub) sub = sub->own_next;
       if (!sub) continue;
-      lv__give_add(s, sub, a->want[i].from);
       lv__sys_give(s, sub, true);
+      lv__give_add(s, sub, a->want[i].from);
     }
     if (a->n_want) lv__out_pump(s);
   }

@@ -52,11 +52,11 @@ static void give(lv_sess *s, const char *topic, const char *value, bool retain) 
   if (!b) return;
   const lv_rec *rec = lv_rec_write(&in, b->data, size);
   b->used = size;
-  if (lv__out_room(s, 0) && !s->pend)
-    lv__deliver(s, &(lv_delivery){
-                       .block = b,
-                       .rec = rec,
-                       .flags = (uint8_t)(LV_DELIVER_STORED | (retain ? LV_DELIVER_RETAIN : 0))});
+  if (lv__out_room(s, 0) && !s->pend) /* retained messages that it still gets have other topics */
+    lv__out_send(s, &(lv_delivery){
+                        .block = b,
+                        .rec = rec,
+                        .flags = (uint8_t)(LV_DELIVER_STORED | (retain ? LV_DELIVER_RETAIN : 0))});
   lv_block_unref(b);
 }
 

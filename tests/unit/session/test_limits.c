@@ -211,6 +211,41 @@ static void test_retained_cut_short(void **state) {
   assert_true(s->present);
 }
 
+/* ---- sent again ---- */
+
+/* A window of large messages is not put into the send queue at once, and comes in order. */
+static void test_resend_is_bounded(void **state) {
+  static char big[30000];
+  memset(big, 'b', sizeof big - 1);
+  client_connect(p, (opts){.clean = true});
+  client_connect(s, (opts){.expiry_s = 100});
+  s->auto_ack = false;
+  client_sub(s, "m/#", 1, (subopts){0});
+  for (int i = 0; i < INFLIGHT; i++) {
+    big[0] = (char)('a' + i);
+    assert_int_equal(client_publish(p, "m/a", big, 1, false), 0);
+    kit_run(k);
+  }
+  assert_int_equal(s->n_got, INFLIGHT);
+  client_cut(s);
+  kit_run(k);
+  client_forget(s);
+  s->blocked = true;
+  client_connect(s, (opts){.expiry_s = 100});
+  kit_run(k);
+  assert_in_range(s->outq.bytes, 1, 64 * 1024 + 32 * 1024);
+  s->blocked = false;
+  kit_run(k);
+  assert_int_equal(s->n_got, INFLIGHT);
+  for (int i = 0; i < INFLIGHT; i++) {
+    assert_int_equal(s->got[i].payload[0], 'a' + i);
+    assert_true(s->got[i].dup);
+    client_ack(s, LV_MQTT_PUBACK, s->got[i].pid, 0);
+  }
+  kit_run(k);
+  assert_int_equal(kit_gauge(k, LV_G_PENDING), 0);
+}
+
 /* ---- the ledger ---- */
 
 /* Five messages of one turn are one entry of the send queue; two and a half left. */
@@ -257,6 +292,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_few_subacks_under_way, up, down),
       cmocka_unit_test_setup_teardown(test_many_retained, up, down),
       cmocka_unit_test_setup_teardown(test_retained_cut_short, up, down),
+      cmocka_unit_test_setup_teardown(test_resend_is_bounded, up, down),
       cmocka_unit_test_setup_teardown(test_partly_sent_entry, up, down),
       cmocka_unit_test_setup_teardown(test_partly_sent_value, up, down),
   };
