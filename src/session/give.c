@@ -1,20 +1,21 @@
 /* give.c: retained messages after SUBSCRIBE (§3.3.1.3).
  *
  *   subs   [ filter, filter, … ]        whose turn has not come
- *   e      [ message, message, … ]      of the filter whose turn it is: what is left to be sent
+ *   walk   through the retained store, for the filter whose turn it is
+ *   e      [ message, message, … ]      what the walk has found and is left to be sent
  *
- * One filter is looked up at a time, and messages are sent as the send queue and the window have
- * room: a filter may match a hundred thousand. While some are left, nothing else is sent to the
- * client (out.c lets it wait; but for $SYS), so what is published meanwhile comes behind them. Work
- * stops after BUDGET and goes on a millisecond later: others are served in between.
+ * One filter is looked up at a time, STEP topics at a time, and messages are sent as the send queue
+ * and the window have room: a filter may match a hundred thousand. While some are left, nothing
+ * else is sent to the client (out.c lets it wait; but for $SYS), so what is published meanwhile
+ * comes behind them. Work stops after BUDGET and goes on a millisecond later: others are served in
+ * between.
  *
- * Limits: subs has each subscription of the session once; e holds references to what the retained
- * store had, which is bounded there (limits.retained, retained_bytes). @thread loop */
+ * Limits: subs has each subscription of the session once; e has at most STEP. @thread loop */
 #include "session/session_int.h"
 #include <assert.h>
 #include <stdlib.h>
 
-enum { BUDGET_NS = 2000000, LOOK_AT_CLOCK = 64 };
+enum { BUDGET_NS = 2000000, LOOK_AT_CLOCK = 64, STEP = 1024 };
 
 typedef struct lv_give_sub {
   const lv_sub *sub; /* NULL: it has ended */
@@ -25,6 +26,7 @@ typedef struct lv_gives {
   lv_timer timer;
   lv_sess *sess;
   lv_give_sub *subs, now;
+  lv_retained_walk walk; /* for `now` */
   uint32_t n_subs, sub_at, cap_subs;
   uint32_t n, at, cap;
   struct {
@@ -80,6 +82,7 @@ static void drop_list(lv_gives *g) {
   free(g->e);
   g->e = NULL;
   g->n = g->at = g->cap = 0;
+  lv_retained_walk_stop(&g->walk);
   g->now.sub = NULL;
 }
 
@@ -89,7 +92,15 @@ static bool next_filter(lv_gives *g) {
   while (g->sub_at < g->n_subs && !g->now.sub) g->now = g->subs[g->sub_at++];
   if (!g->now.sub) return false;
   lv_sess *s = g->sess;
-  lv_retained_match(s->shard->realm->retained, s->app_id, lv_sub_filter(g->now.sub), collect, g);
+  lv_retained_walk_start(&g->walk, s->shard->realm->retained, s->app_id, lv_sub_filter(g->now.sub));
+  return true;
+}
+
+/* What the filter matches next is looked up; false: there are no more filters. */
+static bool look_on(lv_gives *g) {
+  g->n = g->at = 0;
+  if (!g->walk.at) return next_filter(g);
+  (void)lv_retained_walk_step(&g->walk, STEP, collect, g);
   return true;
 }
 
@@ -125,7 +136,7 @@ bool lv__give_pump(lv_sess *s) {
   int64_t end = lv_mono_now().ns + BUDGET_NS;
   for (uint32_t n = 1;; n++) {
     if (g->at == g->n) {
-      if (!next_filter(g)) break;
+      if (!look_on(g)) break;
       n = LOOK_AT_CLOCK; /* that may have taken long */
     } else if (!give_one(g)) {
       return false;

@@ -2,7 +2,7 @@
  * through one hash table of edges (for names), so that a level with a million names is no slower.
  */
 #include "session/retained.h"
-#include "core/hash.h"
+#include "session/edge.h"
 #include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -13,6 +13,7 @@ typedef struct lv_rnode {
   lv_block *block; /* holds the record; NULL: none retained here */
   uint64_t hash;
   uint32_t len;
+  uint32_t pins; /* walks that stand here */
   uint8_t log;
   uint8_t bytes[];
 } lv_rnode;
@@ -92,10 +93,6 @@ static lv_rapp *app_of(lv_retained *r, uint32_t app_id, bool make) {
   return a;
 }
 
-static uint64_t edge_hash(const lv_rnode *parent, lv_slice level) {
-  return lv_hash(level.p, level.n) ^ ((uintptr_t)parent * UINT64_C(0x9E3779B97F4A7C15) >> 7);
-}
-
 static lv_rnode *child_find(const lv_retained *r, const lv_rnode *parent, uint64_t hash,
                             lv_slice level) {
   for (lv_rnode *n = r->slot[hash & r->mask]; n; n = n->hash_next) {
@@ -126,7 +123,7 @@ static lv_rnode *path(lv_retained *r, lv_rnode *root, lv_slice topic, bool make)
   for (bool more = true; more && n;) {
     lv_slice level;
     more = lv_slice_split(&topic, '/', &level);
-    uint64_t h = edge_hash(n, level);
+    uint64_t h = lv__edge_hash(n, level);
     lv_rnode *child = child_find(r, n, h, level);
     if (!child && make) {
       if (r->n > r->mask) grow(r);
@@ -141,7 +138,7 @@ static lv_rnode *path(lv_retained *r, lv_rnode *root, lv_slice topic, bool make)
 }
 
 static void prune(lv_retained *r, lv_rnode *n) {
-  while (n->parent && !n->block && !n->child) {
+  while (n->parent && !n->block && !n->child && !n->pins) {
     lv_rnode *parent = n->parent, **p = &r->slot[n->hash & r->mask];
     while (*p != n) p = &(*p)->hash_next;
     *p = n->hash_next;
@@ -198,57 +195,94 @@ bool lv_retained_fits(lv_retained *r, uint32_t app_id, lv_slice topic, uint32_t 
   return fits;
 }
 
-typedef struct lv_rwalk {
-  lv_retained *r;
-  lv_retained_fn *fn;
-  void *arg;
-} lv_rwalk;
+/* ---- the walk ----
+ *
+ * Depth first through the nodes that the filter's levels allow, the root at depth 0: a node at
+ * depth d has matched levels 0 … d-1. */
 
-static void emit(lv_rwalk *w, lv_rnode *n) {
-  if (n->block) w->fn(w->arg, n->block, rec_of(n), n->log);
+static bool is(lv_slice level, char c) {
+  return level.n == 1 && level.p[0] == c;
 }
 
-static bool dollar(const lv_rnode *n) {
-  return n->len && n->bytes[0] == '$';
-}
-
-/* The subtree without recursion per node deeper than a topic has levels. */
-static void all(lv_rwalk *w, lv_rnode *n, bool top) {
-  for (lv_rnode *c = n->child; c; c = c->next) {
-    if (top && dollar(c)) continue;
-    emit(w, c);
-    all(w, c, false);
+/* The filter's level i; past the end of one with `#`, that. False: the filter is shorter. */
+static bool level_at(const lv_retained_walk *w, uint32_t i, lv_slice *ret_level) {
+  lv_slice rest = w->filter;
+  if (i >= w->n_levels && !w->hash) return false;
+  for (uint32_t k = 0; lv_slice_split(&rest, '/', ret_level) && k < i; k++) {
   }
+  return true;
 }
 
-static void walk(lv_rwalk *w, lv_rnode *n, lv_slice rest, bool top) {
+/* `$…` at the top is matched by its name only. */
+static lv_rnode *past_dollar(lv_rnode *n, uint32_t depth) {
+  while (n && depth == 1 && n->len && n->bytes[0] == '$') n = n->next;
+  return n;
+}
+
+static lv_rnode *child_first(const lv_retained_walk *w, const lv_rnode *n, uint32_t depth) {
   lv_slice level;
-  bool more = lv_slice_split(&rest, '/', &level);
-  if (level.n == 1 && level.p[0] == '#') {
-    if (!top) emit(w, n);
-    all(w, n, top);
-    return;
-  }
-  bool plus = level.n == 1 && level.p[0] == '+';
-  lv_rnode *c = plus ? n->child : child_find(w->r, n, edge_hash(n, level), level);
-  for (; c; c = plus ? c->next : NULL) {
-    if (plus && top && dollar(c)) continue;
-    if (more) {
-      walk(w, c, rest, false);
-    } else {
-      emit(w, c);
-    }
-  }
+  if (!level_at(w, depth, &level)) return NULL;
+  if (is(level, '#') || is(level, '+')) return past_dollar(n->child, depth + 1);
+  return child_find(w->r, n, lv__edge_hash(n, level), level);
 }
 
-void lv_retained_match(lv_retained *r, uint32_t app_id, lv_slice filter, lv_retained_fn *fn,
-                       void *arg) {
+static lv_rnode *sibling(const lv_retained_walk *w, const lv_rnode *n, uint32_t depth) {
+  lv_slice level;
+  if (!level_at(w, depth - 1, &level)) return NULL;
+  return is(level, '#') || is(level, '+') ? past_dollar(n->next, depth) : NULL;
+}
+
+static lv_rnode *next_of(const lv_retained_walk *w, lv_rnode *n, uint32_t *depth) {
+  lv_rnode *to = child_first(w, n, *depth);
+  if (to) {
+    ++*depth;
+    return to;
+  }
+  for (; n->parent; n = n->parent, --*depth) {
+    to = sibling(w, n, *depth);
+    if (to) return to;
+  }
+  return NULL;
+}
+
+static void pin(lv_retained_walk *w, lv_rnode *n) {
+  lv_rnode *was = w->at;
+  w->at = n;
+  if (n) n->pins++;
+  if (was && --was->pins == 0) prune(w->r, was);
+}
+
+void lv_retained_walk_start(lv_retained_walk *w, lv_retained *r, uint32_t app_id, lv_slice filter) {
+  lv_slice rest = filter, level;
+  *w = (lv_retained_walk){.r = r, .filter = filter, .app_id = app_id, .n_levels = 1};
+  while (lv_slice_split(&rest, '/', &level)) w->n_levels++;
+  w->hash = is(level, '#');
   pthread_mutex_lock(&r->lock);
-  lv_rapp *a = app_of(r, app_id, false);
-  lv_rwalk w = {r, fn, arg};
-  if (a) walk(&w, a->root, filter, true);
+  const lv_rapp *a = app_of(r, app_id, false);
+  if (a) pin(w, next_of(w, a->root, &w->depth));
   pthread_mutex_unlock(&r->lock);
 }
+
+bool lv_retained_walk_step(lv_retained_walk *w, uint32_t max, lv_retained_fn *fn, void *arg) {
+  pthread_mutex_lock(&w->r->lock);
+  lv_rnode *n = w->at;
+  for (uint32_t i = 0; n && i < max; i++, n = next_of(w, n, &w->depth)) {
+    bool whole = w->hash ? w->depth + 1 >= w->n_levels : w->depth == w->n_levels;
+    if (whole && n->block) fn(arg, n->block, rec_of(n), n->log);
+  }
+  pin(w, n);
+  pthread_mutex_unlock(&w->r->lock);
+  return n != NULL;
+}
+
+void lv_retained_walk_stop(lv_retained_walk *w) {
+  if (!w->at) return;
+  pthread_mutex_lock(&w->r->lock);
+  pin(w, NULL);
+  pthread_mutex_unlock(&w->r->lock);
+}
+
+/* ---- expiry, counts ---- */
 
 static bool expired(const lv_rnode *n, int64_t now_ns) {
   uint32_t s;

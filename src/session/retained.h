@@ -18,11 +18,23 @@ void lv_retained_apply(lv_retained *r, uint32_t app_id, const lv_rec *rec, uint8
 /* Whether one more record of `bytes` on this topic keeps the app within its limits. */
 bool lv_retained_fits(lv_retained *r, uint32_t app_id, lv_slice topic, uint32_t bytes,
                       uint64_t max_count, uint64_t max_bytes);
-/* Calls fn for each that the filter matches (§4.7), in no particular order, under the lock: fn
- * takes a reference to `block` if it keeps rec. */
+/* A walk over those that the filter matches (§4.7), in no particular order and in steps: the lock
+ * is held for a step only, so that a filter that matches a hundred thousand stops no publisher.
+ * What is retained or removed meanwhile may or may not be seen. */
+typedef struct lv_retained_walk {
+  lv_retained *r;
+  lv_slice filter; /* borrowed until the end */
+  uint32_t app_id, n_levels, depth;
+  bool hash;           /* the last level is `#` */
+  struct lv_rnode *at; /* the next one to be looked at, pinned; NULL: none */
+} lv_retained_walk;
+void lv_retained_walk_start(lv_retained_walk *w, lv_retained *r, uint32_t app_id, lv_slice filter);
+/* Looks at up to `max` topic levels and calls fn, under the lock, for each message that matches: fn
+ * takes a reference to `block` if it keeps rec. False: that was all. */
 typedef void lv_retained_fn(void *arg, lv_block *block, const lv_rec *rec, uint8_t log);
-void lv_retained_match(lv_retained *r, uint32_t app_id, lv_slice filter, lv_retained_fn *fn,
-                       void *arg);
+bool lv_retained_walk_step(lv_retained_walk *w, uint32_t max, lv_retained_fn *fn, void *arg);
+/* Ends a walk before that; harmless after it. */
+void lv_retained_walk_stop(lv_retained_walk *w);
 /* Removes some of what has expired (it is not delivered anyway); called once a second. */
 void lv_retained_expire(lv_retained *r, int64_t now_ns);
 void lv_retained_count(lv_retained *r, uint64_t *ret_messages, uint64_t *ret_bytes);

@@ -4,7 +4,7 @@
  * without a cache (a trie walk per message costs more than everything else that a delivery does).
  */
 #include "session/subindex.h"
-#include "core/hash.h"
+#include "session/edge.h"
 #include "wire/mqtt.h"
 #include <assert.h>
 #include <stdlib.h>
@@ -61,10 +61,6 @@ static void tab_grow(lv_nodetab *t) {
   free(t->slot);
   t->slot = slot;
   t->mask = mask;
-}
-
-static uint64_t edge_hash(const lv_subnode *parent, lv_slice level) {
-  return lv_hash(level.p, level.n) ^ ((uintptr_t)parent * UINT64_C(0x9E3779B97F4A7C15) >> 7);
 }
 
 static lv_subnode *tab_find(const lv_nodetab *t, const lv_subnode *parent, uint64_t hash,
@@ -180,7 +176,7 @@ static lv_subnode *trie_path(lv_subindex *x, lv_slice filter, bool *ret_hash) {
       n = n->plus;
       continue;
     }
-    uint64_t h = edge_hash(n, level);
+    uint64_t h = lv__edge_hash(n, level);
     lv_subnode *child = tab_find(&x->edges, n, h, level);
     if (!child) {
       child = tab_add(&x->edges, n, h, level);
@@ -274,7 +270,7 @@ static void walk(lv_subindex *x, lv_subnode *n, lv_slice rest, bool more, bool f
   }
   lv_slice level, tail = rest;
   bool again = lv_slice_split(&tail, '/', &level);
-  lv_subnode *child = tab_find(&x->edges, n, edge_hash(n, level), level);
+  lv_subnode *child = tab_find(&x->edges, n, lv__edge_hash(n, level), level);
   if (child) walk(x, child, tail, again, false);
   if (n->plus && !dollar) walk(x, n->plus, tail, again, false);
 }

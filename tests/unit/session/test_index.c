@@ -190,6 +190,15 @@ static void mark(void *arg, lv_block *block, const lv_rec *rec, uint8_t log) {
   fail_msg("a message that nobody retained");
 }
 
+static void walk_all(lv_retained *r, uint32_t app, const char *filter, uint32_t step,
+                     lv_retained_fn *fn, void *arg) {
+  lv_retained_walk w;
+  lv_retained_walk_start(&w, r, app, lv_slice_str(filter));
+  while (lv_retained_walk_step(&w, step, fn, arg)) {
+  }
+  lv_retained_walk_stop(&w);
+}
+
 static void test_retained(void **state) {
   lv_retained *r = lv_retained_new();
   static kept k[TOPICS];
@@ -214,7 +223,7 @@ static void test_retained(void **state) {
     char f[64];
     random_text(&rnd, true, f, sizeof f);
     for (int i = 0; i < TOPICS; i++) k[i].seen = false;
-    lv_retained_match(r, 3, lv_slice_str(f), mark, k);
+    walk_all(r, 3, f, 1 + (uint32_t)lv_rand_below(&rnd, 50), mark, k);
     for (int i = 0; i < TOPICS; i++) {
       bool want = k[i].there && lv_mqtt_match(lv_slice_str(f), lv_slice_str(k[i].topic));
       if (want != k[i].seen) fail_msg("filter %s, topic %s", f, k[i].topic);
@@ -231,6 +240,51 @@ static void test_retained(void **state) {
   lv_retained_count(r, &count, &bytes);
   assert_int_equal(count, 0);
   assert_int_equal(bytes, 0);
+  lv_retained_free(r);
+}
+
+static void tally(void *arg, lv_block *block, const lv_rec *rec, uint8_t log) {
+  int *seen = arg, i = 0;
+  lv_slice topic = lv_rec_topic(rec);
+  for (uint32_t at = 2; at < topic.n && topic.p[at] != '/'; at++) i = i * 10 + topic.p[at] - '0';
+  seen[i]++;
+}
+
+/* Half of the topics come and go while the walk stands among them; the others are seen once. */
+static void test_retained_walk_meanwhile(void **state) {
+  enum { N = 200 };
+  lv_retained *r = lv_retained_new();
+  char topic[32];
+  lv_rand rnd;
+  lv_rand_init(&rnd, 3);
+  uint64_t lsn = 8;
+  for (int round = 0; round < 50; round++) {
+    int seen[N] = {0};
+    const char *deep = round % 2 ? "t/%d/x/y" : "t/%d";
+    for (int i = 0; i < N; i++) {
+      snprintf(topic, sizeof topic, deep, i);
+      apply(r, 0, topic, "v", lsn += 8, 0, 0);
+    }
+    lv_retained_walk w;
+    lv_retained_walk_start(&w, r, 0, round % 3 ? LV_SLICE("t/#") : LV_SLICE("#"));
+    while (lv_retained_walk_step(&w, 1 + (uint32_t)lv_rand_below(&rnd, 3), tally, seen)) {
+      for (int k = 0; k < N / 2; k++) {
+        snprintf(topic, sizeof topic, deep, k * 2);
+        apply(r, 0, topic, lv_rand_below(&rnd, 2) ? "" : "v", lsn += 8, 0, 0);
+      }
+      if (lv_rand_below(&rnd, 400) == 0) break; /* the client is gone */
+    }
+    bool whole = w.at == NULL;
+    lv_retained_walk_stop(&w);
+    for (int i = 1; i < N && whole; i += 2) assert_int_equal(seen[i], 1);
+    for (int i = 0; i < N; i++) {
+      snprintf(topic, sizeof topic, deep, i);
+      apply(r, 0, topic, "", lsn += 8, 0, 0);
+    }
+    uint64_t count, bytes;
+    lv_retained_count(r, &count, &bytes);
+    assert_int_equal(count, 0);
+  }
   lv_retained_free(r);
 }
 
@@ -268,19 +322,23 @@ static void test_retained_expiry(void **state) {
   lv_retained_count(r, &count, &bytes);
   assert_int_equal(count, 1001);
   int n = 0;
-  lv_retained_match(r, 0, LV_SLICE("x/+/y"), count_one, &n);
+  walk_all(r, 0, "x/+/y", 100, count_one, &n);
   assert_int_equal(n, 1000);
   n = 0;
-  lv_retained_match(r, 0, LV_SLICE("x/1/#"), count_one, &n);
+  walk_all(r, 0, "x/1/#", 100, count_one, &n);
   assert_int_equal(n, 1);
   lv_retained_free(r);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_subindex),        cmocka_unit_test(test_shared_targets),
-      cmocka_unit_test(test_many_topics),     cmocka_unit_test(test_retained),
-      cmocka_unit_test(test_retained_limits), cmocka_unit_test(test_retained_expiry),
+      cmocka_unit_test(test_subindex),
+      cmocka_unit_test(test_shared_targets),
+      cmocka_unit_test(test_many_topics),
+      cmocka_unit_test(test_retained),
+      cmocka_unit_test(test_retained_walk_meanwhile),
+      cmocka_unit_test(test_retained_limits),
+      cmocka_unit_test(test_retained_expiry),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
