@@ -18,8 +18,8 @@
 enum { BUDGET_NS = 2000000, LOOK_AT_CLOCK = 64, STEP = 1024 };
 
 typedef struct lv_give_sub {
-  const lv_sub *sub; /* NULL: it has ended */
-  lv_pos from;       /* the feed brings what comes from here on */
+  lv_sub *sub; /* NULL: it has ended */
+  lv_pos from; /* the feed brings what comes from here on */
 } lv_give_sub;
 
 typedef struct lv_gives {
@@ -41,7 +41,10 @@ typedef struct lv_gives {
 static void make_room(lv_gives *g) {
   uint32_t n = 0;
   for (uint32_t i = g->sub_at; i < g->n_subs; i++)
-    if (g->subs[i].sub) g->subs[n++] = g->subs[i];
+    if (g->subs[i].sub) {
+      g->subs[i].sub->due_at = n;
+      g->subs[n++] = g->subs[i];
+    }
   g->n_subs = n;
   g->sub_at = 0;
   if (n < g->cap_subs / 2) return;
@@ -50,7 +53,7 @@ static void make_room(lv_gives *g) {
   if (!g->subs) abort();
 }
 
-void lv__give_add(lv_sess *s, const lv_sub *sub, lv_pos from) {
+void lv__give_add(lv_sess *s, lv_sub *sub, lv_pos from) {
   lv_sess_more *more = lv__sess_more(s);
   lv_gives *g = more->gives;
   if (!g) {
@@ -59,6 +62,8 @@ void lv__give_add(lv_sess *s, const lv_sub *sub, lv_pos from) {
     g->sess = s;
   }
   if (g->n_subs == g->cap_subs) make_room(g);
+  sub->due = g;
+  sub->due_at = g->n_subs;
   g->subs[g->n_subs++] = (lv_give_sub){sub, from};
 }
 
@@ -83,6 +88,7 @@ static void drop_list(lv_gives *g) {
   g->e = NULL;
   g->n = g->at = g->cap = 0;
   lv_retained_walk_stop(&g->walk);
+  if (g->now.sub) g->now.sub->due = NULL;
   g->now.sub = NULL;
 }
 
@@ -149,12 +155,16 @@ bool lv__give_pump(lv_sess *s) {
   return true;
 }
 
-void lv__give_forget(lv_sess *s, const lv_sub *sub) {
-  if (!lv__giving(s)) return;
+void lv__give_forget(lv_sess *s, lv_sub *sub) {
   lv_gives *g = s->more->gives;
-  if (g->now.sub == sub) drop_list(g);
-  for (uint32_t i = g->sub_at; i < g->n_subs; i++)
-    if (g->subs[i].sub == sub) g->subs[i].sub = NULL;
+  assert(sub->due == g);
+  if (g->now.sub == sub) {
+    drop_list(g);
+    return;
+  }
+  assert(sub->due_at >= g->sub_at && g->subs[sub->due_at].sub == sub);
+  g->subs[sub->due_at].sub = NULL;
+  sub->due = NULL;
 }
 
 void lv__give_stop(lv_sess *s) {
@@ -163,6 +173,8 @@ void lv__give_stop(lv_sess *s) {
   s->more->gives = NULL;
   lv_timer_cancel(&s->shard->loop->wheel, &g->timer);
   drop_list(g);
+  for (uint32_t i = g->sub_at; i < g->n_subs; i++)
+    if (g->subs[i].sub) g->subs[i].sub->due = NULL;
   free(g->subs);
   free(g);
 }

@@ -264,6 +264,8 @@ typedef struct lv_sess_more {
   struct lv_suback *subacks; /* SUBACKs that wait for their state, in order */
   uint32_t n_subacks;
   struct lv_gives *gives; /* retained messages on their way (give.c) */
+  lv_sub **sub_table;     /* subscriptions by filter, once they are many (sub.c) */
+  uint32_t sub_mask;
   void (*ready)(void *conn, lv_sess *sess, bool present, int err);
   lv_fetch fetch;
   uint64_t *fetch_lsns;
@@ -351,8 +353,8 @@ void lv__lag_stop(lv_sess *sess);
 
 /* give.c */
 /* The subscription's retained messages come next, behind those of earlier ones. */
-void lv__give_add(lv_sess *sess, const lv_sub *sub, lv_pos from);
-void lv__give_forget(lv_sess *sess, const lv_sub *sub); /* the subscription ends */
+void lv__give_add(lv_sess *sess, lv_sub *sub, lv_pos from);
+void lv__give_forget(lv_sess *sess, lv_sub *sub); /* the subscription, one of these, ends */
 /* Goes on with them, as far as windows allow; true: none are left. */
 bool lv__give_pump(lv_sess *sess);
 void lv__give_stop(lv_sess *sess);

@@ -5,6 +5,7 @@
  * as that. SUBACK leaves when the session's record is as safe as the app's session_durability, then
  * retained messages follow (§3.3.1.3): those that became visible after `from` are left to the feed.
  */
+#include "core/hash.h"
 #include "core/log.h"
 #include "session/session_int.h"
 #include "session/share.h"
@@ -13,14 +14,14 @@
 
 /* Each of these costs a record with the whole session, so not many are on their way at once: the
  * client is not read meanwhile. */
-enum { SUBACKS_MAX = 16 };
+enum { SUBACKS_MAX = 16, TABLE_MIN = 16 };
 
 /* A SUBACK or UNSUBACK, and the subscriptions that want retained messages behind it. */
 typedef struct lv_suback {
   struct lv_suback *next;
   uint32_t n, n_want;
   struct {
-    lv_sub *sub; /* only compared, never followed: it may be gone by then */
+    lv_sub *sub; /* its `due` points here; NULL: it has ended */
     lv_pos from;
   } * want;
   uint8_t bytes[];
@@ -28,10 +29,44 @@ typedef struct lv_suback {
 
 /* ---- the session's list ---- */
 
+static lv_sub **table_slot(const lv_sess *s, const char *filter, size_t n) {
+  uint64_t h = lv_hash(filter, n);
+  return &s->more->sub_table[(h ^ h >> 32) & s->more->sub_mask];
+}
+
+static void table_add(lv_sess *s, lv_sub *sub) {
+  lv_sub **slot = table_slot(s, sub->filter, sub->len);
+  sub->hash_next = *slot;
+  *slot = sub;
+}
+
+/* With few subscriptions the list will do. */
+static void table_grow(lv_sess *s) {
+  lv_sess_more *more = lv__sess_more(s);
+  uint32_t slots = more->sub_table ? (more->sub_mask + 1) * 2 : TABLE_MIN * 2;
+  free(more->sub_table);
+  more->sub_table = calloc(slots, sizeof *more->sub_table);
+  if (!more->sub_table) abort();
+  more->sub_mask = slots - 1;
+  for (lv_sub *sub = s->subs; sub; sub = sub->own_next) table_add(s, sub);
+}
+
+static void table_remove(lv_sess *s, lv_sub *sub) {
+  lv_sub **p = table_slot(s, sub->filter, sub->len);
+  while (*p != sub) p = &(*p)->hash_next;
+  *p = sub->hash_next;
+}
+
+static bool has_table(const lv_sess *s) {
+  return s->more && s->more->sub_table;
+}
+
 static lv_sub *find(const lv_sess *s, lv_slice filter) {
-  for (lv_sub *sub = s->subs; sub; sub = sub->own_next)
-    if (lv_slice_eq(lv_slice_of(sub->filter, sub->len), filter)) return sub;
-  return NULL;
+  bool table = has_table(s);
+  lv_sub *sub = table ? *table_slot(s, (const char *)filter.p, filter.n) : s->subs;
+  while (sub && !lv_slice_eq(lv_slice_of(sub->filter, sub->len), filter))
+    sub = table ? sub->hash_next : sub->own_next;
+  return sub;
 }
 
 lv_sub *lv__sub_new(lv_sess *s, const lv_mqtt_sub *m, uint32_t sub_id) {
@@ -49,8 +84,15 @@ lv_sub *lv__sub_new(lv_sess *s, const lv_mqtt_sub *m, uint32_t sub_id) {
   sub->flags = (uint8_t)((m->no_local ? LV_SUB_NO_LOCAL : 0) |
                          (m->retain_as_published ? LV_SUB_AS_PUBLISHED : 0));
   sub->own_next = s->subs;
+  sub->own_pprev = &s->subs;
+  if (s->subs) s->subs->own_pprev = &sub->own_next;
   s->subs = sub;
   s->n_subs++;
+  if (s->n_subs > (has_table(s) ? s->more->sub_mask : TABLE_MIN)) {
+    table_grow(s);
+  } else if (has_table(s)) {
+    table_add(s, sub);
+  }
   s->bytes += (uint32_t)sizeof *sub + sub->len;
   if (sub_id) s->sub_ids = 1;
   return sub;
@@ -143,14 +185,35 @@ void lv__subs_unindex(lv_sess *s, lv_shard *from) {
   }
 }
 
+static void suback_free(lv_suback *a) {
+  for (uint32_t i = 0; i < a->n_want; i++)
+    if (a->want[i].sub) a->want[i].sub->due = NULL;
+  free(a->want);
+  free(a);
+}
+
+/* It ends before its retained messages were given. */
+static void due_forget(lv_sess *s, lv_sub *sub) {
+  if (lv__giving(s) && sub->due == s->more->gives) {
+    lv__give_forget(s, sub);
+  } else {
+    lv_suback *a = sub->due;
+    assert(sub->due_at < a->n_want && a->want[sub->due_at].sub == sub);
+    a->want[sub->due_at].sub = NULL;
+  }
+}
+
 static void sub_free(lv_sess *s, lv_sub *sub) {
-  lv__give_forget(s, sub);
+  if (sub->due) due_forget(s, sub);
   if (sub->node) sub_off(s, sub, true);
   if (sub->member && !(s->shard && s->shard->quiet)) lv__share_leave(s, sub, true);
-  lv_sub **p = &s->subs;
-  while (*p != sub) p = &(*p)->own_next;
-  *p = sub->own_next;
-  s->n_subs--;
+  if (has_table(s)) table_remove(s, sub);
+  *sub->own_pprev = sub->own_next;
+  if (sub->own_next) sub->own_next->own_pprev = sub->own_pprev;
+  if (--s->n_subs == 0 && has_table(s)) {
+    free(s->more->sub_table);
+    s->more->sub_table = NULL;
+  }
   s->bytes -= (uint32_t)sizeof *sub + sub->len;
   free(sub);
 }
@@ -161,8 +224,7 @@ void lv__subs_free(lv_sess *s) {
   if (!s->more) return;
   for (lv_suback *a = s->more->subacks, *next; a; a = next) {
     next = a->next;
-    free(a->want);
-    free(a);
+    suback_free(a);
   }
   s->more->subacks = NULL;
   s->more->n_subacks = 0;
@@ -183,16 +245,15 @@ static void suback_send(lv_sess *s, lv_suback *a) {
     }
     s->shard->link->dirty(s->conn);
     for (uint32_t i = 0; i < a->n_want; i++) {
-      lv_sub *sub = s->subs;
-      while (sub && sub != a->want[i].sub) sub = sub->own_next;
+      lv_sub *sub = a->want[i].sub;
       if (!sub) continue;
+      a->want[i].sub = NULL;
       lv__sys_give(s, sub, true);
       lv__give_add(s, sub, a->want[i].from);
     }
     if (a->n_want) lv__out_pump(s);
   }
-  free(a->want);
-  free(a);
+  suback_free(a);
 }
 
 void lv__sub_stored(lv_sess *s, int err) {
@@ -207,8 +268,7 @@ void lv__sub_stored(lv_sess *s, int err) {
     if (s->more->n_subacks <= SUBACKS_MAX / 2) lv__in_resume(s);
     return;
   }
-  free(a->want);
-  free(a);
+  suback_free(a);
 }
 
 static void finish(lv_sess *s, uint8_t type, uint16_t pid, const uint8_t *codes, uint32_t n,
@@ -218,6 +278,8 @@ static void finish(lv_sess *s, uint8_t type, uint16_t pid, const uint8_t *codes,
   if (!a) abort();
   *a = *want;
   a->next = NULL;
+  for (uint32_t i = 0; i < a->n_want; i++)
+    if (a->want[i].sub) a->want[i].sub->due = a;
   a->n = lv_mqtt_suback_encode(s->version, type, pid, codes, n, a->bytes);
   if (!s->persistent || !changed) {
     if (!(s->more && s->more->subacks)) {
@@ -257,6 +319,17 @@ static uint8_t check(lv_sess *s, const lv_mqtt_sub *m, lv_sub *old) {
   return m->qos;
 }
 
+static void want_add(lv_suback *want, lv_sub *sub, lv_pos from) {
+  if ((want->n_want & (want->n_want - 1)) == 0) { /* full: there is room for a power of two */
+    want->want = realloc(want->want, (want->n_want * 2u + 1) * sizeof(*want->want));
+    if (!want->want) abort();
+  }
+  sub->due = want;
+  sub->due_at = want->n_want;
+  want->want[want->n_want].sub = sub;
+  want->want[want->n_want++].from = from;
+}
+
 static uint8_t subscribe_one(lv_sess *s, const lv_mqtt_sub *m, uint32_t sub_id, lv_suback *want) {
   lv_sub *old = find(s, m->filter);
   uint8_t code = check(s, m, old);
@@ -272,12 +345,7 @@ static uint8_t subscribe_one(lv_sess *s, const lv_mqtt_sub *m, uint32_t sub_id, 
   sub_on(s, sub);
   lv_pos now = sub->from;
   if (old && !sub->shared_prefix) sub->from = from; /* replaced, not interrupted (§3.8.4) */
-  if (retained && !sub->shared_prefix) {
-    want->want = realloc(want->want, (want->n_want + 1) * sizeof(*want->want));
-    if (!want->want) abort();
-    want->want[want->n_want].sub = sub;
-    want->want[want->n_want++].from = now;
-  }
+  if (retained && !sub->shared_prefix) want_add(want, sub, now);
   return code;
 }
 
@@ -300,6 +368,8 @@ int lv_sess_subscribe(lv_sess *s, const lv_mqtt_subscribe *m) {
     changed |= codes[n++] < 0x80;
   }
   if (err) {
+    for (uint32_t i = 0; i < want.n_want; i++)
+      if (want.want[i].sub) want.want[i].sub->due = NULL;
     free(want.want);
   } else {
     finish(s, LV_MQTT_SUBACK, m->packet_id, codes, n, &want, changed);

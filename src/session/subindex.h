@@ -25,13 +25,15 @@ enum lv_sub_flag {
 
 /* One subscription. Owned by its session (or shared subscription). */
 typedef struct lv_sub {
-  struct lv_sub *next, **pprev;   /* subscriptions with the same filter */
-  struct lv_sub *own_next;        /* subscriptions of the same session */
+  struct lv_sub *next, **pprev;         /* subscriptions with the same filter */
+  struct lv_sub *own_next, **own_pprev; /* subscriptions of the same session */
+  struct lv_sub *hash_next;             /* of them, those in one slot of its table (sub.c) */
+  void *due;                      /* what will give it its retained messages, or NULL (sub.c) */
   void *target;                   /* lv_sess, or lv_share with LV_SUB_SHARED */
   struct lv_share_member *member; /* of a shared subscription's session */
   struct lv_subnode *node;        /* NULL: not in an index */
   lv_pos from;                    /* messages with a smaller lsn came before the subscription */
-  uint32_t sub_id;
+  uint32_t sub_id, due_at;        /* due_at: its place there */
   uint8_t qos, flags, retain_handling;
   uint16_t shared_prefix; /* bytes of `$share/NAME/` in front */
   uint16_t len;

@@ -125,6 +125,77 @@ static void test_few_subacks_under_way(void **state) {
   assert_non_null(client_acked(s, LV_MQTT_UNSUBACK, 999));
 }
 
+/* Found by filter whatever came and went: replaced, ended, made again; stored and read back. */
+static void test_many_filters(void **state) {
+  enum { N = 700 };
+  char f[16];
+  static uint8_t qos[N]; /* 0xFF: none */
+  uint32_t n = 0;
+  uint64_t seed = 7;
+  client_connect(s, (opts){.expiry_s = 100});
+  memset(qos, 0xFF, sizeof qos);
+  for (int i = 0; i < 4 * N; i++) {
+    seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407;
+    uint32_t at = (uint32_t)(seed >> 33) % N;
+    snprintf(f, sizeof f, "m/%u", at);
+    bool had = qos[at] != 0xFF;
+    if (seed >> 60 < 6) {
+      assert_int_equal(client_unsub(s, f), had ? 0 : 0x11);
+      qos[at] = 0xFF;
+      n -= had;
+    } else {
+      qos[at] = (uint8_t)(seed >> 40) % 3;
+      assert_int_equal(client_sub(s, f, qos[at], (subopts){0}), qos[at]);
+      n += !had;
+    }
+    assert_int_equal(s->sess->n_subs, n);
+  }
+  assert_in_range(n, N / 4, N - 1);
+  client_cut(s);
+  kit_run(k);
+  kit_restart(k, true);
+  client_connect(s, (opts){.expiry_s = 100});
+  assert_int_equal(s->sess->n_subs, n);
+  for (uint32_t at = 0; at < N; at++) {
+    snprintf(f, sizeof f, "m/%u", at);
+    assert_int_equal(client_unsub(s, f), qos[at] != 0xFF ? 0 : 0x11);
+  }
+  assert_int_equal(s->sess->n_subs, 0);
+}
+
+/* Subscriptions that end while their retained messages are due, before the SUBACK and after. */
+static void test_due_and_ended(void **state) {
+  char f[16];
+  client_connect(p, (opts){.clean = true});
+  for (int i = 0; i < 40; i++) {
+    snprintf(f, sizeof f, "m/%d", i);
+    client_publish(p, f, "v", 1, true);
+    kit_run(k);
+  }
+  client_connect(s, (opts){.expiry_s = 100, .receive_max = 1});
+  s->auto_ack = false;
+  fake_hold(k->fake, DISK, true);
+  for (int i = 0; i < 8; i++) { /* m/0 … m/3, each twice */
+    snprintf(f, sizeof f, "m/%d", i / 2);
+    assert_int_equal(client_sub_send(s, f, 1, (subopts){0}), 0);
+  }
+  lv_mqtt_subscribe u = {.packet_id = 999, .list = LV_SLICE("\0\3m/2"), .count = 1};
+  assert_int_equal(lv_sess_unsubscribe(s->sess, &u), 0);
+  fake_hold(k->fake, DISK, false);
+  kit_run(k);
+  for (int i = 0; i < 200; i++) { /* again and again, none of it taken */
+    snprintf(f, sizeof f, "m/%d", 4 + i % 30);
+    assert_int_equal(client_sub(s, f, 1, (subopts){0}), 1);
+    if (i % 3 == 0) assert_int_equal(client_unsub(s, f), 0);
+  }
+  s->auto_ack = true;
+  assert_int_equal(s->n_got, 1);
+  client_ack(s, LV_MQTT_PUBACK, s->got[0].pid, 0);
+  kit_run(k);
+  assert_int_equal(s->n_got, s->sess->n_subs); /* each that is left: once */
+  assert_int_equal(kit_gauge(k, LV_G_PENDING), 0);
+}
+
 /* ---- retained messages ---- */
 
 enum { KEPT = 3000 };
@@ -290,6 +361,8 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_refusals_wait_too, up, down),
       cmocka_unit_test_setup_teardown(test_reason_codes, up, down),
       cmocka_unit_test_setup_teardown(test_few_subacks_under_way, up, down),
+      cmocka_unit_test_setup_teardown(test_many_filters, up, down),
+      cmocka_unit_test_setup_teardown(test_due_and_ended, up, down),
       cmocka_unit_test_setup_teardown(test_many_retained, up, down),
       cmocka_unit_test_setup_teardown(test_retained_cut_short, up, down),
       cmocka_unit_test_setup_teardown(test_resend_is_bounded, up, down),
