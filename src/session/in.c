@@ -92,33 +92,68 @@ void lv__in_detach(lv_sess *s) {
 
 /* ---- inbound QoS 2 packet ids ---- */
 
+static uint16_t *in2_slot(lv_in2 *x, uint16_t pid) {
+  uint16_t *slots = (uint16_t *)(x->e + x->cap);
+  return &slots[pid & (x->cap - 1)];
+}
+
 static lv_in2_id *in2_find(lv_sess *s, uint16_t pid) {
-  for (uint32_t i = 0; s->in2 && i < s->in2->n; i++)
-    if (s->in2->e[i].pid == pid) return &s->in2->e[i];
+  if (!s->in2) return NULL;
+  for (uint32_t i = *in2_slot(s->in2, pid); i; i = s->in2->e[i - 1].next)
+    if (s->in2->e[i - 1].pid == pid) return &s->in2->e[i - 1];
   return NULL;
 }
 
-void lv__in2_add(lv_sess *s, uint16_t pid, uint8_t state, uint8_t log) {
-  if (in2_find(s, pid)) return;
-  uint32_t n = s->in2 ? s->in2->n : 0, cap = s->in2 ? s->in2->cap : 0;
-  if (n == cap) {
-    cap = cap ? cap * 2 : 4;
-    bool first = !s->in2;
-    s->in2 = realloc(s->in2, sizeof(lv_in2) + cap * sizeof(s->in2->e[0]));
-    if (!s->in2) abort();
-    if (first) *s->in2 = (lv_in2){0};
-    s->in2->cap = cap;
+static void in2_link(lv_in2 *x, uint32_t i) {
+  uint16_t *slot = in2_slot(x, x->e[i].pid);
+  x->e[i].next = *slot;
+  *slot = (uint16_t)(i + 1);
+}
+
+static void in2_unlink(lv_in2 *x, uint32_t i) {
+  uint16_t *p = in2_slot(x, x->e[i].pid);
+  while (*p != i + 1) p = &x->e[*p - 1].next;
+  *p = x->e[i].next;
+}
+
+static void in2_grow(lv_sess *s) {
+  lv_in2 *old = s->in2;
+  uint32_t cap = old ? old->cap * 2 : 4;
+  lv_in2 *x = calloc(1, sizeof *x + cap * (sizeof x->e[0] + sizeof(uint16_t)));
+  if (!x) abort();
+  x->cap = cap;
+  if (old) {
+    x->n_old = old->n_old;
+    memcpy(x->e, old->e, old->n * sizeof x->e[0]);
+    for (; x->n < old->n; x->n++) in2_link(x, x->n);
+    free(old);
   }
-  s->in2->e[s->in2->n++] = (lv_in2_id){.pid = pid, .state = state, .log = log};
+  s->in2 = x;
+}
+
+void lv__in2_add(lv_sess *s, uint16_t pid, uint8_t state, uint8_t log) {
+  assert(pid != 0); /* so there are 65,535 at most, and a place + 1 fits 16 bits */
+  if (in2_find(s, pid)) return;
+  if (!s->in2 || s->in2->n == s->in2->cap) in2_grow(s);
+  lv_in2 *x = s->in2;
+  x->e[x->n] = (lv_in2_id){.pid = pid, .state = state, .log = log};
+  in2_link(x, x->n++);
 }
 
 static void in2_remove(lv_sess *s, uint16_t pid) {
-  lv_in2_id *x = in2_find(s, pid);
-  if (!x) return;
-  if (x->old) s->in2->n_old--;
-  *x = s->in2->e[--s->in2->n];
-  if (s->in2->n > 0) return;
-  free(s->in2);
+  lv_in2_id *found = in2_find(s, pid);
+  if (!found) return;
+  lv_in2 *x = s->in2;
+  uint32_t i = (uint32_t)(found - x->e), last = x->n - 1;
+  if (found->old) x->n_old--;
+  in2_unlink(x, i);
+  if (i != last) { /* the last takes its place */
+    in2_unlink(x, last);
+    x->e[i] = x->e[last];
+    in2_link(x, i);
+  }
+  if (--x->n > 0) return;
+  free(x);
   s->in2 = NULL;
 }
 

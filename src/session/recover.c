@@ -230,10 +230,11 @@ int lv__store_replay(void *realm, lv_slice key, lv_slice value, const lv_rec *re
     x->n_progress = value.n;
   }
   if (key.p[0] == 'i' && key.n == LV_REC_QOS2_KEY) {
+    uint16_t pid = (uint16_t)unhex(lv_slice_of(key.p + 17, 4));
+    if (pid == 0) return 0; /* no such packet */
     lv_recovered *x = slot_of(r, unhex(lv_slice_of(key.p + 1, 16)));
     x->pids = realloc(x->pids, (x->n_pids + 1) * sizeof *x->pids);
     if (!x->pids) abort();
-    uint16_t pid = (uint16_t)unhex(lv_slice_of(key.p + 17, 4));
     x->pids[x->n_pids++] = (lv_in2_id){.pid = pid, .log = log};
   }
   return 0;

@@ -163,13 +163,17 @@ typedef struct lv_pendq {
 enum { LV_IN_STORING = 1, LV_IN_STORED = 2, LV_IN_RELEASING = 3 };
 typedef struct lv_in2_id {
   uint16_t pid;
+  uint16_t next; /* of the same slot: place + 1, 0: none */
   uint8_t state, log;
   bool old; /* of an earlier connection: outside this one's Receive Maximum */
 } lv_in2_id;
+/* A table by packet id: cap entries, of which the first n are used, then cap slots. Clients number
+ * in sequence, so each has a slot of its own. */
 typedef struct lv_in2 {
-  uint32_t n, n_old, cap;
+  uint32_t n, n_old, cap; /* cap: a power of two */
   lv_in2_id e[];
 } lv_in2;
+static_assert(sizeof(lv_in2_id) == 8, "a client may have 65,535 of them");
 
 /* Answers that are due to the client, in the order of its publishes (in.c). */
 enum { LV_ANSWER_DUE = 0xFF };

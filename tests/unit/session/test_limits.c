@@ -100,6 +100,49 @@ static void test_reason_codes(void **state) {
   free(props);
 }
 
+/* Packet ids of QoS 2 that are open: as many as there are, found whatever came and went. */
+static void test_open_packet_ids(void **state) {
+  enum { ALL = 65535 };
+  static bool open[ALL + 1];
+  client *c = client_new(k, 0, "ids", LV_MQTT_V3);
+  client_connect(c, (opts){.expiry_s = 100});
+  uint64_t seed = 3;
+  memset(open, 0, sizeof open);
+  for (uint32_t i = 1; i <= ALL; i++) {
+    lv__in2_add(c->sess, (uint16_t)i, LV_IN_STORED, MEM);
+    open[i] = true;
+  }
+  assert_int_equal(c->sess->in2->n, ALL);
+  uint32_t n = ALL;
+  c->sess->persistent = 0; /* releases at once */
+  for (int i = 0; i < 300000; i++) {
+    seed = seed * UINT64_C(6364136223846793005) + 1442695040888963407;
+    uint16_t pid = (uint16_t)(seed >> 40);
+    if (pid == 0) continue;
+    if (seed >> 63) {
+      lv__in2_add(c->sess, pid, LV_IN_STORED, MEM);
+      n += !open[pid];
+      open[pid] = true;
+    } else {
+      assert_int_equal(lv__in_release(c->sess, pid), 0);
+      n -= open[pid];
+      open[pid] = false;
+    }
+    assert_int_equal(c->sess->in2->n, n);
+    if (i % 1000 == 0) kit_run(k);
+  }
+  for (uint32_t i = 1; i <= ALL; i++) {
+    if (!open[i]) continue;
+    uint32_t before = c->sess->in2->n;
+    assert_int_equal(lv__in_release(c->sess, (uint16_t)i), 0);
+    if (--n == 0) break;
+    assert_int_equal(c->sess->in2->n, before - 1);
+  }
+  assert_int_equal(n, 0);
+  assert_null(c->sess->in2);
+  c->sess->persistent = 1;
+}
+
 static void test_few_subacks_under_way(void **state) {
   client_connect(s, (opts){.expiry_s = 100});
   fake_hold(k->fake, DISK, true);
@@ -360,6 +403,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_v3_waits_for_its_answers, up, down),
       cmocka_unit_test_setup_teardown(test_refusals_wait_too, up, down),
       cmocka_unit_test_setup_teardown(test_reason_codes, up, down),
+      cmocka_unit_test_setup_teardown(test_open_packet_ids, up, down),
       cmocka_unit_test_setup_teardown(test_few_subacks_under_way, up, down),
       cmocka_unit_test_setup_teardown(test_many_filters, up, down),
       cmocka_unit_test_setup_teardown(test_due_and_ended, up, down),
