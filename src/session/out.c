@@ -201,7 +201,8 @@ static int encode(lv_sess *s, const lv_delivery *d, uint16_t pid, bool dup) {
   if (!ttl_left(s, d->rec, &left)) return LV_E_EXPIRED;
   bool v5 = s->version >= LV_MQTT_V5;
   lv_sess_match match = {0};
-  if (v5 && s->sub_ids) (void)lv__sess_match(s, d->rec, d->log, true, &match);
+  bool shared = d->flags & LV_DELIVER_SHARED;
+  if (v5 && s->sub_ids && !shared) (void)lv__sess_match(s, d->rec, d->log, true, &match);
   lv_mqtt_publish_out o = {.version = s->version,
                            .qos = d->qos,
                            .dup = dup,
@@ -211,9 +212,9 @@ static int encode(lv_sess *s, const lv_delivery *d, uint16_t pid, bool dup) {
                            .payload = lv_rec_val(d->rec),
                            .sub_ids = match.ids,
                            .n_sub_ids = match.n_ids};
-  if (d->member && d->sub_id) {
+  if (v5 && shared && d->sub_id) {
     o.sub_ids = &d->sub_id;
-    o.n_sub_ids = v5 ? 1 : 0;
+    o.n_sub_ids = 1;
   }
   if (v5) {
     o.props = lv_rec_props(d->rec);
@@ -703,8 +704,11 @@ void lv__out_resend(lv_sess *s, const lv_fetch *f) {
     if (at == f->n) continue;
     if (s->outq->bytes >= lv__limits(s)->queue_bytes) return; /* lv__resend comes here again */
     const lv_rec *rec = f->recs[at];
-    lv_delivery d = {
-        .rec = rec, .qos = o->qos, .log = o->log, .flags = o->flags | LV_DELIVER_REPLAY};
+    lv_delivery d = {.rec = rec,
+                     .sub_id = o->sub_id,
+                     .qos = o->qos,
+                     .log = o->log,
+                     .flags = o->flags | LV_DELIVER_REPLAY};
     int err = rec ? encode(s, &d, pid, true) : LV_E_GONE;
     if (!err) {
       o->state = LV_OUT_SENT;

@@ -174,7 +174,8 @@ static void fill_gap(lv_sess *s, uint16_t last, uint16_t pid) {
 
 static void read_progress(lv_sess *s, lv_slice value) {
   lv_cut c = {value.p, value.n, false};
-  if (get(&c, 1) != 1) return;
+  uint64_t format = get(&c, 1); /* 1: without LV_DELIVER_SHARED */
+  if (format < 1 || format > 2) return;
   for (int i = 0; i < LV_DURABILITY_COUNT; i++) s->more->cursor.lsn[i] = get(&c, 8);
   uint16_t next = (uint16_t)get(&c, 2);
   s->next_pid = next ? next : 1;
@@ -184,13 +185,16 @@ static void read_progress(lv_sess *s, lv_slice value) {
     uint16_t pid = (uint16_t)get(&c, 2);
     uint8_t f = (uint8_t)get(&c, 1);
     uint64_t lsn = get(&c, 8);
+    bool shared = f & 16;
+    uint32_t sub_id = shared ? (uint32_t)get(&c, 4) : 0;
     if (c.bad || pid == 0 || pid == last || (f & 3) == 0) break;
     fill_gap(s, last, pid);
     lv_out *o = lv__win_push(s, pid);
     o->qos = f & 3;
     o->state = (f & 4) ? LV_OUT_REL : LV_OUT_RESEND;
     o->log = (f >> 3) & 1;
-    o->flags = (f >> 5) & 7;
+    o->flags = (uint8_t)((f >> 5) | (shared ? LV_DELIVER_SHARED : 0));
+    o->sub_id = sub_id;
     o->lsn = lsn;
     last = pid;
     if (o->state == LV_OUT_RESEND && !(o->flags & LV_DELIVER_STORED)) s->pending++;
@@ -218,7 +222,7 @@ int lv__store_replay(void *realm, lv_slice key, lv_slice value, const lv_rec *re
   }
   if (key.n == 0) return 0;
   if (key.p[0] == 'm') read_meta(r, key, value, rec, log);
-  if (key.p[0] == 'g') return lv__share_recover(r, key, value);
+  if (key.p[0] == 'g') return lv__share_recover(r, key, value, rec->ingest_ns, log);
   if (key.p[0] == 'p' && key.n == 17) {
     lv_recovered *x = slot_of(r, unhex(lv_slice_of(key.p + 1, 16)));
     if (x->progress && rec->ingest_ns < x->progress_ns) return 0; /* as with `m` */
@@ -255,6 +259,7 @@ void lv__recovery_end(lv_realm *r) {
       if (x->progress) read_progress(x->sess, lv_slice_of(x->progress, x->n_progress));
       for (uint32_t k = 0; k < x->n_pids; k++)
         lv__in2_add(x->sess, x->pids[k].pid, LV_IN_STORED, x->pids[k].log);
+      lv__share_unkeep(r, x->sess);
       x->sess->more->save_next = r->recovered;
       r->recovered = x->sess;
     }

@@ -37,6 +37,7 @@ typedef struct lv_realm_app {
   uint32_t n_sessions;
 } lv_realm_app;
 
+enum { LV_SHARE_KEPT_SLOTS = 256 };
 struct lv_realm {
   lv_broker *broker;
   lv_conf *conf;
@@ -51,9 +52,10 @@ struct lv_realm {
   uint32_t clients_mask, n_clients;
   lv_auth *auths; /* of the current document, one a key */
   lv_retained *retained;
-  lv_recovery *recovery;      /* during start-up */
-  struct lv_share_kept *kept; /* stored shared subscriptions without a member yet */
-  lv_sess *recovered;         /* until the shards take theirs */
+  lv_recovery *recovery;                           /* during start-up */
+  struct lv_share_kept *kept[LV_SHARE_KEPT_SLOTS]; /* stored shared subscriptions without a member
+                                                      yet, by name */
+  lv_sess *recovered;                              /* until the shards take theirs */
 };
 
 /* Topic → verdict and channel, for publishers of one key. */
@@ -126,6 +128,7 @@ enum lv_deliver_flag {
   LV_DELIVER_RETAIN = 1, /* RETAIN is set in the packet */
   LV_DELIVER_REPLAY = 2, /* not a live first delivery: no latency sample */
   LV_DELIVER_STORED = 4, /* a retained message on subscribe: outside the ledger's owed */
+  LV_DELIVER_SHARED = 8, /* through a shared subscription: its identifier is sub_id, 0: none */
 };
 
 /* One message on its way to one session. */

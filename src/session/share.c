@@ -68,16 +68,17 @@ static void member_take(lv_share_member *m, lv_batch *batch, lv_block *block, co
   }
   uint8_t qos = m->qos < lv_rec_qos(rec) ? m->qos : lv_rec_qos(rec);
   bool retain = (m->flags & LV_SUB_AS_PUBLISHED) && (rec->flags & LV_REC_RETAIN);
-  lv__deliver(s, &(lv_delivery){.batch = batch,
-                                .block = block,
-                                .rec = rec,
-                                .member = m,
-                                .read_at = batch ? batch->read_at : (lv_mono){0},
-                                .sub_id = m->sub_id,
-                                .qos = qos,
-                                .log = log,
-                                .flags = (uint8_t)((retain ? LV_DELIVER_RETAIN : 0) |
-                                                   (batch ? 0 : LV_DELIVER_REPLAY))});
+  lv__deliver(
+      s, &(lv_delivery){.batch = batch,
+                        .block = block,
+                        .rec = rec,
+                        .member = m,
+                        .read_at = batch ? batch->read_at : (lv_mono){0},
+                        .sub_id = m->sub_id,
+                        .qos = qos,
+                        .log = log,
+                        .flags = (uint8_t)(LV_DELIVER_SHARED | (retain ? LV_DELIVER_RETAIN : 0) |
+                                           (batch ? 0 : LV_DELIVER_REPLAY))});
 }
 
 static void take_mail(lv_loop *loop, lv_mail *mail) {

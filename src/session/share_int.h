@@ -49,6 +49,7 @@ struct lv_share {
   uint32_t head, count, mask;
   _Atomic bool starving; /* something waits: tell the home when a member has room */
   bool fetching, dead, dirty, stored;
+  uint8_t logs;        /* bit of each log that has a record of it */
   lv_share_scan *scan; /* after a restart: the log is read up to the feed's place first */
   lv_fetch fetch;
   uint64_t fetch_lsn;

@@ -10,6 +10,7 @@
  * So nothing that the group owes is lost by a restart. What was finished in the last second before
  * a crash is handed out again (at-least-once; also at QoS 2, see docs/mqtt.md). @thread home */
 #include "core/buf.h"
+#include "core/hash.h"
 #include "core/log.h"
 #include "session/share_int.h"
 #include <assert.h>
@@ -20,7 +21,9 @@ enum { FORMAT = 1, KEEP_MAX = 4096, SCAN_COUNT = 256, SCAN_BYTES = 256 * 1024 };
 typedef struct lv_share_kept {
   struct lv_share_kept *next;
   lv_pos upto;
+  int64_t written_ns;
   uint32_t app_id, len, n;
+  uint8_t logs; /* bit of each log that has a record of it */
   uint64_t *held;
   char text[];
 } lv_share_kept;
@@ -89,6 +92,19 @@ static void unfinished(lv_share *sh, lv_keep *k) {
   }
 }
 
+/* Where the app's session_durability was changed the other log's record goes with the second one in
+ * the new log: by then the first is likely to be as safe as it must be. */
+static void store(lv_share *sh, const lv_app *app, lv_slice value) {
+  static_assert(LV_DURABILITY_COUNT == 2, "there is one other log");
+  uint8_t log = app->session_durability, mine = (uint8_t)(1 << log), other = mine ^ 3;
+  bool again = sh->logs & mine;
+  write_state(sh, log, app->name, value);
+  sh->logs |= mine;
+  if (!again || !(sh->logs & other)) return;
+  write_state(sh, !log, app->name, (lv_slice){NULL, 0});
+  sh->logs = mine;
+}
+
 void lv__share_save(lv_share *sh) {
   const lv_auth *auth = keeper(sh);
   if (!auth || sh->home->quiet) return;
@@ -107,7 +123,7 @@ void lv__share_save(lv_share *sh) {
   for (int i = 0; i < LV_DURABILITY_COUNT; i++) put(&value, upto.lsn[i], 8);
   put(&value, k.n, 4);
   (void)lv_buf_add_slice(&value, lv_buf_slice(&list));
-  write_state(sh, auth->app->session_durability, auth->app->name, lv_buf_slice(&value));
+  store(sh, auth->app, lv_buf_slice(&value));
   lv_buf_done(&list);
   lv_buf_done(&value);
 }
@@ -118,22 +134,43 @@ void lv__share_forget(lv_share *sh) {
   pthread_mutex_lock(&r->lock);
   lv_slice app = r->apps[sh->app_id].name;
   pthread_mutex_unlock(&r->lock);
-  /* Which log has it is not known any more: a deletion in each costs little. */
   for (uint8_t log = 0; log < LV_DURABILITY_COUNT; log++)
-    write_state(sh, log, app, (lv_slice){NULL, 0});
+    if (sh->logs & 1 << log) write_state(sh, log, app, (lv_slice){NULL, 0});
 }
 
 /* ---- reading back ---- */
 
-int lv__share_recover(lv_realm *r, lv_slice key, lv_slice value) {
+/* Where the pointer to the kept group of this name is, or would be. */
+static lv_share_kept **kept_at(lv_realm *r, uint32_t app_id, lv_slice text) {
+  lv_share_kept **p = &r->kept[(lv_hash(text.p, text.n) ^ app_id) % LV_SHARE_KEPT_SLOTS];
+  while (*p && !((*p)->app_id == app_id && lv_slice_eq(lv_slice_of((*p)->text, (*p)->len), text)))
+    p = &(*p)->next;
+  return p;
+}
+
+static void kept_free(lv_share_kept *x) {
+  free(x->held);
+  free(x);
+}
+
+/* Both logs have a record where the app's session_durability was changed: the newer one counts. */
+int lv__share_recover(lv_realm *r, lv_slice key, lv_slice value, int64_t ns, uint8_t log) {
   lv_slice app, text = lv_slice_of(key.p + 1, key.n - 1u);
   if (!lv_slice_split(&text, '/', &app) || value.n < 21 || value.p[0] != FORMAT) return 0;
-  uint32_t n;
+  uint32_t n, app_id = lv_realm_app_id(r, app);
   memcpy(&n, value.p + 17, 4);
   if (n > KEEP_MAX || value.n != 21 + n * 8u) return 0;
+  lv_share_kept **p = kept_at(r, app_id, text), *old = *p;
+  uint8_t logs = (uint8_t)((old ? old->logs : 0) | 1 << log);
+  if (old && ns < old->written_ns) {
+    old->logs = logs;
+    return 0;
+  }
   lv_share_kept *x = calloc(1, sizeof *x + text.n);
   if (!x) abort();
-  x->app_id = lv_realm_app_id(r, app);
+  x->app_id = app_id;
+  x->written_ns = ns;
+  x->logs = logs;
   x->len = text.n;
   memcpy(x->text, text.p, text.n);
   for (int i = 0; i < LV_DURABILITY_COUNT; i++) memcpy(&x->upto.lsn[i], value.p + 1 + 8 * i, 8);
@@ -141,29 +178,50 @@ int lv__share_recover(lv_realm *r, lv_slice key, lv_slice value) {
   x->held = malloc(n * 8u + 8);
   if (!x->held) abort();
   memcpy(x->held, value.p + 21, n * 8u);
-  x->next = r->kept;
-  r->kept = x;
+  if (old) {
+    x->next = old->next;
+    kept_free(old);
+  }
+  *p = x;
   return 0;
+}
+
+/* False: it is not there. */
+static bool unkeep(lv_share_kept *x, uint64_t packed) {
+  for (uint32_t i = 0; x && i < x->n; i++) {
+    if (x->held[i] != packed) continue;
+    x->held[i] = x->held[--x->n];
+    return true;
+  }
+  return false;
+}
+
+void lv__share_unkeep(lv_realm *r, const lv_sess *s) {
+  for (uint32_t i = 0; s->win && i < s->win->count; i++) {
+    const lv_out *o = &s->win->e[(s->win->head + i) & s->win->mask];
+    if (!(o->flags & LV_DELIVER_SHARED) || o->state == LV_OUT_DONE) continue;
+    uint64_t packed = lv__share_pack(o->log, o->lsn);
+    for (const lv_sub *sub = s->subs; sub; sub = sub->own_next)
+      if (sub->shared_prefix &&
+          unkeep(*kept_at(r, s->app_id, lv_slice_of(sub->filter, sub->len)), packed))
+        break;
+  }
 }
 
 static lv_share_kept *take_kept(lv_realm *r, const lv_share *sh) {
   pthread_mutex_lock(&r->lock);
-  lv_share_kept **p = &r->kept, *x;
-  while ((x = *p) && !(x->app_id == sh->app_id && x->len == sh->sub->len &&
-                       memcmp(x->text, sh->sub->filter, x->len) == 0))
-    p = &x->next;
+  lv_share_kept **p = kept_at(r, sh->app_id, lv_slice_of(sh->sub->filter, sh->sub->len)), *x = *p;
   if (x) *p = x->next;
   pthread_mutex_unlock(&r->lock);
   return x;
 }
 
 void lv__share_kept_free(lv_realm *r) {
-  while (r->kept) {
-    lv_share_kept *x = r->kept;
-    r->kept = x->next;
-    free(x->held);
-    free(x);
-  }
+  for (uint32_t i = 0; i < LV_SHARE_KEPT_SLOTS; i++)
+    for (lv_share_kept *x = r->kept[i], *next; x; x = next) {
+      next = x->next;
+      kept_free(x);
+    }
 }
 
 static void owe(lv_share *sh, uint64_t lsn, uint8_t log, uint8_t qos) {
@@ -191,9 +249,9 @@ void lv__share_begin(lv_share *sh, lv_pos from) {
   for (uint32_t i = 0; i < x->n; i++)
     owe(sh, x->held[i] & ~UINT64_C(7), (uint8_t)(x->held[i] & 1), 1);
   sh->stored = true;
+  sh->logs = x->logs;
   scan_from(sh, x->upto);
-  free(x->held);
-  free(x);
+  kept_free(x);
 }
 
 /* ---- the scan ---- */

@@ -19,7 +19,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { FORMAT = 1 };
+enum { FORMAT_META = 1, FORMAT_PROGRESS = 2 };
 
 /* ---- writing ---- */
 
@@ -75,7 +75,7 @@ static void put_will(lv_buf *b, const lv_will *w) {
 }
 
 static void meta_value(const lv_sess *s, lv_buf *b) {
-  put(b, FORMAT, 1);
+  put(b, FORMAT_META, 1);
   put(b, s->more->sid, 8);
   put(b, s->version, 1);
   put(b, s->expiry_s, 4);
@@ -121,7 +121,7 @@ int lv__store_progress_now(lv_sess *s) {
   lv_pos pos = lv__sess_position(s);
   hex16(key + 1, s->more->sid);
   lv_buf_init(&b, LV_REC_MAX / 2);
-  put(&b, FORMAT, 1);
+  put(&b, FORMAT_PROGRESS, 1);
   for (int i = 0; i < LV_DURABILITY_COUNT; i++) put(&b, pos.lsn[i], 8);
   put(&b, s->next_pid, 2);
   uint32_t n = 0, count = s->win ? s->win->count : 0;
@@ -132,9 +132,12 @@ int lv__store_progress_now(lv_sess *s) {
     const lv_out *o = &s->win->e[(s->win->head + i) & s->win->mask];
     if (o->state == LV_OUT_DONE) continue;
     bool rel = o->state == LV_OUT_REL || o->state == LV_OUT_REC;
+    bool shared = o->flags & LV_DELIVER_SHARED;
+    int f = o->qos | (rel ? 4 : 0) | o->log << 3 | (shared ? 16 : 0) | (o->flags & 7) << 5;
     put(&b, o->pid, 2);
-    put(&b, (uint64_t)(o->qos | (rel ? 4 : 0) | (o->log << 3) | (o->flags << 5)), 1);
+    put(&b, (uint64_t)f, 1);
     put(&b, o->lsn, 8);
+    if (shared) put(&b, o->sub_id, 4);
   }
   int err = put_state(s, s->durability, lv_slice_of(key, 17), lv_buf_slice(&b));
   lv_buf_done(&b);

@@ -143,6 +143,42 @@ static void test_qos2_in_flight(void **state) {
   assert_int_equal(kit_gauge(k, LV_G_PENDING), 0);
 }
 
+/* Sent again it has the identifier of the shared subscription, and of no other; also by the next
+ * process, where nobody else gets it. */
+static void test_qos2_again(void **state) {
+  for (int restart = 0; restart < 2; restart++) {
+    client *m = member(2 * restart, "$share/g/g/#", 2, (opts){.expiry_s = 100});
+    assert_int_equal(client_sub(m, "g/#", 0, (subopts){.id = 77}), 0);
+    m->auto_ack = false;
+    say("g/x", 10 * restart, 10 * restart + 2, 2);
+    assert_int_equal(m->n_got, 4);
+    client_cut(m);
+    kit_run(k);
+    client_forget(m);
+    if (restart) {
+      kit_restart(k, false);
+      client_connect(p, (opts){.clean = true});
+    }
+    client *other = member(2 * restart + 1, "$share/g/g/#", 2, (opts){.clean = true});
+    m->auto_ack = true;
+    client_connect(m, (opts){.expiry_s = 100});
+    for (int i = 0; i < 100; i++) kit_step(k);
+    assert_int_equal(other->n_got, 0);
+    assert_int_equal(m->n_got, 2);
+    for (int i = 0; i < 2; i++) {
+      assert_true(m->got[i].dup);
+      assert_int_equal(m->got[i].n_ids, 1);
+      assert_int_equal(m->got[i].ids[0], 2 * restart + 1);
+    }
+    assert_int_equal(kit_gauge(k, LV_G_PENDING), 0);
+    client_bye(other);
+    client_bye(m);
+    client_connect(m, (opts){.clean = true});
+    client_bye(m);
+    kit_run(k);
+  }
+}
+
 /* Nobody is there: it waits. */
 static void test_offline_group(void **state) {
   client *m[2];
@@ -241,6 +277,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_balance, up, down),
       cmocka_unit_test_setup_teardown(test_leave_in_flight, up, down),
       cmocka_unit_test_setup_teardown(test_qos2_in_flight, up, down),
+      cmocka_unit_test_setup_teardown(test_qos2_again, up, down),
       cmocka_unit_test_setup_teardown(test_offline_group, up, down),
       cmocka_unit_test_setup_teardown(test_rights, up, down),
       cmocka_unit_test_setup_teardown(test_moves, up, down),
