@@ -26,6 +26,7 @@
 #define LV_BROKER_BROKER_H
 #include "broker/chan.h"
 #include "core/loop.h"
+#include <stdatomic.h>
 
 enum lv_broker_cap {
   LV_CAP_REPLAY = 1,          /* read from an old position */
@@ -143,6 +144,8 @@ typedef struct lv_broker_ops {
 struct lv_broker {
   uint32_t magic;
   const lv_broker_ops *ops;
+  /* 0, or why messages (not state) would fail now: then they are better refused than published. */
+  _Atomic int refusing;
 };
 
 /* Runs on the thread that makes records visible, inside the critical section that orders the feed,

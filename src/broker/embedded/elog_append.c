@@ -54,8 +54,8 @@ static void publish(lv_elog *l, lv_elog_seg *seg, lv_batch *const *batches, uint
   (void)pthread_mutex_unlock(&l->mu);
 }
 
-/* Zeroes what a failed write may have left behind the end, durably. */
-static int clean_tail(lv_elog *l) {
+/* Zeroes what a failed write may have left behind the end. */
+static int zero_tail(lv_elog *l) {
   lv_elog_seg *seg = lv__open_seg(l);
   uint64_t from = lv__pos_of(seg, lv_elog_end(l)), to = lv__pos_of(seg, l->dirty_upto);
   uint64_t size;
@@ -66,8 +66,15 @@ static int clean_tail(lv_elog *l) {
     if (!iov.iov_base) return LV_E_NOMEM;
     rc = l->disk->ops->write(l->disk, seg->fd, &iov, 1, from);
     free(iov.iov_base);
-    if (rc == 0) rc = lv__sync_files(l, &seg->fd, 1, false);
   }
+  return rc;
+}
+
+/* The same, durably. */
+static int clean_tail(lv_elog *l) {
+  lv_elog_seg *seg = lv__open_seg(l);
+  int rc = zero_tail(l);
+  if (rc == 0) rc = lv__sync_files(l, &seg->fd, 1, false);
   if (rc == 0) l->dirty_upto = 0;
   return rc;
 }
@@ -93,6 +100,7 @@ static int append_run(lv_elog *l, lv_batch *const *batches, uint32_t n, uint32_t
   if (rc < 0) {
     unstamp(l, batches, i);
     l->dirty_upto = lv__max(l->dirty_upto, end);
+    (void)zero_tail(l); /* what is refused now must not be there after a kill -9 */
     return rc;
   }
   publish(l, seg, batches, i, start);

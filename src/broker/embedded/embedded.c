@@ -379,11 +379,15 @@ static int embedded_describe(lv_broker *base, lv_broker_desc *ret) {
     if (lv_elog_broken(l->elog)) {
       d.healthy = false;
       snprintf(d.detail, sizeof d.detail, "log %s refuses records after a failed sync", l->name);
+    } else if (atomic_load(&l->trouble)) {
+      d.healthy = false;
+      snprintf(d.detail, sizeof d.detail, "log %s refuses records: %s", l->name,
+               lv_err_text(atomic_load(&l->trouble)));
     }
   }
   if (atomic_load(&b->space_low)) {
     d.healthy = false;
-    snprintf(d.detail, sizeof d.detail, "free disk space is below the reserve of %llu bytes",
+    snprintf(d.detail, sizeof d.detail, "no space: less is free than the reserve of %llu bytes",
              (unsigned long long)b->conf.disk_reserve_bytes);
   }
   d.channels = atomic_load(&b->registry.count);

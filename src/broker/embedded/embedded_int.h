@@ -95,6 +95,7 @@ typedef struct lv_lane {
   pthread_cond_t role_free;
   /* under the role */
   lv_batch *pending, **pending_tail; /* disk: appended or failed, not completed */
+  _Atomic int trouble;               /* why the newest append or sync failed; 0: it did not */
   bool syncing;                      /* between begin and finish */
   bool jobbing;                      /* between plan and apply */
   bool redeclare;                    /* before the next append: declarations behind this: */
@@ -106,6 +107,7 @@ typedef struct lv_lane {
   lv_tail tail;
   lv_state state;
   char epoch[24]; /* under vis */
+  bool no_room;   /* the next segment could not be made in this round; the keeper's */
 } lv_lane;
 
 /* port.c: what waits for one attached loop: its feed and its completions, in one order. */
@@ -235,6 +237,8 @@ void lv__role_take(lv_lane *l);
 void lv__role_drop(lv_lane *l);
 /* Appends what is queued, if nobody does. @thread any */
 void lv__lane_kick(lv_lane *l);
+/* Notes that appending or syncing failed, or (0) that it worked again; says so once. */
+void lv__lane_trouble(lv_lane *l, int err);
 /* Makes finished batches visible or fails them, completes all; takes over the list's references. */
 void lv__lane_finish(lv_lane *l, lv_batch *list);
 /* Appends one record at once; what is appended to this log from now on is safe only together with

@@ -80,8 +80,9 @@ static bool retention_job(lv_lane *l) {
 }
 
 static void prepare(lv_lane *l) {
-  if (!lv_elog_needs_next(l->elog)) return;
+  if (l->no_room || !lv_elog_needs_next(l->elog)) return;
   int err = lv_elog_prepare_next(l->elog);
+  l->no_room = err != 0; /* who appends pokes each time */
   if (err)
     lv_log(LV_WARN, "next segment could not be prepared log=%s error=%s", l->name,
            lv_err_text(err));
@@ -97,6 +98,7 @@ static void check_space(lv_embedded *b) {
   atomic_store(&b->disk_bytes, bytes);
   if (b->disk->ops->space(b->disk, &space)) return;
   bool low = space < b->conf.disk_reserve_bytes;
+  atomic_store(&b->base.refusing, low ? LV_E_DISK_FULL : 0);
   if (low != atomic_exchange(&b->space_low, low))
     lv_log(low ? LV_ERROR : LV_INFO, "%s free_bytes=%llu reserve_bytes=%llu",
            low ? "publishing stopped: disk space is below the reserve" : "disk space is back",
@@ -106,13 +108,24 @@ static void check_space(lv_embedded *b) {
 static void mend(lv_lane *l) {
   if (!lv_elog_broken(l->elog)) return;
   lv__role_take(l);
-  bool mended = !l->syncing && !l->jobbing && lv_elog_broken(l->elog) && lv__lane_mend(l);
+  if (!l->syncing && !l->jobbing && lv_elog_broken(l->elog)) (void)lv__lane_mend(l);
   lv__role_drop(l);
-  if (mended) lv_log(LV_WARN, "log reopened and verified log=%s epoch=%s", l->name, l->epoch);
+}
+
+/* Whether what failed works again: nobody may be left who would find out by publishing. */
+static void probe(lv_lane *l) {
+  if (atomic_load(&l->trouble) == 0 || lv_elog_broken(l->elog)) return;
+  (void)lv__lane_commit(l, &(lv_rec_in){.kind = LV_REC_NOTE,
+                                        .key_off = LV_REC_NO_KEY,
+                                        .ingest_ns = lv_wall_now().ns,
+                                        .topic = LV_SLICE("probe")});
 }
 
 static void one_round(lv_embedded *b) {
-  for (int i = 0; i < LV_DURABILITY_COUNT; i++) prepare(&b->lane[i]);
+  for (int i = 0; i < LV_DURABILITY_COUNT; i++) {
+    b->lane[i].no_room = false;
+    prepare(&b->lane[i]);
+  }
   check_space(b);
   for (int i = 0; i < LV_DURABILITY_COUNT; i++) {
     lv_lane *l = &b->lane[i];
@@ -121,6 +134,7 @@ static void one_round(lv_embedded *b) {
     lv__state_count(&l->state, &live, &dead);
     if (dead > 1024 && dead > live / 4) (void)lv__state_sweep(&l->state, lv_elog_synced(l->elog));
     mend(l);
+    probe(l);
   }
 }
 

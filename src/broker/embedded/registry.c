@@ -269,10 +269,7 @@ static int make(lv_embedded *b, const lv_chan_conf *conf, uint32_t app_id, lv_ch
     *ret = chan_new(b, id, app_id, conf);
     (*ret)->declared = end;
     insert(&b->registry, *ret);
-  } else if (err ==
-             LV_E_IO) { /* whether it reached the disk is unknown: the id is not used again */
-    atomic_store(&b->registry.next_id, id + 1);
-  }
+  } /* else the id stays free: what a failed write left is zeroed before the next one */
   lv__role_drop(l);
   return err;
 }

@@ -15,6 +15,7 @@
  * calls it (also for failed batches, so that completions keep their order), on the memory log only
  * the holder of the role. Failed batches are completed with their error and never visible. */
 #include "broker/embedded/embedded_int.h"
+#include "core/log.h"
 #include <stdlib.h>
 
 /* ---- the role ---- */
@@ -47,6 +48,15 @@ void lv__role_take(lv_lane *l) {
 
 /* ---- appending, with the role ---- */
 
+void lv__lane_trouble(lv_lane *l, int err) {
+  int old = atomic_exchange(&l->trouble, err);
+  if (err && err != old)
+    lv_log(LV_ERROR, "the log takes no records, publishers are refused log=%s error=%s", l->name,
+           lv_err_text(err));
+  else if (!err && old)
+    lv_log(LV_INFO, "the log takes records again log=%s", l->name);
+}
+
 static void wake_sync(lv_embedded *b) {
   pthread_mutex_lock(&b->sync_mu);
   b->sync_wanted = true;
@@ -55,23 +65,23 @@ static void wake_sync(lv_embedded *b) {
 }
 
 static int append_some(lv_lane *l, lv_batch **list, uint32_t n) {
-  lv_embedded *b = l->b;
   lv_metrics *m = lv_metrics_mine();
   int first_err = 0;
   for (uint32_t at = 0; at < n;) {
     uint32_t done = 0;
-    int err = atomic_load_explicit(&b->space_low, memory_order_relaxed)
-                  ? LV_E_DISK_FULL
-                  : lv_elog_append(l->elog, list + at, n - at, &done);
+    int err = lv_elog_append(l->elog, list + at, n - at, &done);
     if (!err) {
       lv_count(m, LV_C_BR_WRITES, 1);
+      if (atomic_load_explicit(&l->trouble, memory_order_relaxed)) lv__lane_trouble(l, 0);
       break;
     }
     at += done;
     first_err = err;
     lv_count(m, LV_C_BR_ERRORS, 1);
     list[at++]->err = err;
-    if (err == LV_E_INVALID) continue; /* that one was the caller's fault; go on with the rest */
+    /* that one was the caller's fault; go on with the rest */
+    if (err == LV_E_INVALID || err == LV_E_TOO_BIG) continue;
+    lv__lane_trouble(l, err);
     while (at < n) list[at++]->err = err;
   }
   return first_err;
@@ -94,8 +104,10 @@ static void append_list(lv_lane *l, lv_batch *list) {
     if (x->bytes) x->err = err;
   if (err) return;
   uint32_t n = 0;
+  bool low = atomic_load_explicit(&l->b->space_low, memory_order_relaxed);
   for (lv_batch *x = list; x; x = x->next) {
-    if (x->bytes) group[n++] = x;
+    if (low && x->msgs) x->err = LV_E_DISK_FULL; /* state may use the reserve */
+    if (x->bytes && !x->err) group[n++] = x;
     if (n == LV_APPEND_MAX || (!x->next && n)) {
       (void)append_some(l, group, n);
       n = 0;
@@ -350,6 +362,8 @@ bool lv__lane_mend(lv_lane *l) {
   snprintf(l->epoch, sizeof l->epoch, "%s", lv_elog_epoch(l->elog));
   if (lost) forget_lost(l);
   pthread_mutex_unlock(&l->vis);
+  lv_log(LV_WARN, "log reopened and verified log=%s epoch=%s lost_bytes=%llu", l->name, l->epoch,
+         l->log == LV_DURABILITY_MEMORY ? (unsigned long long)lost : 0);
   return true;
 }
 
@@ -364,13 +378,17 @@ bool lv__lane_sync(lv_lane *l) {
   if (any) lv_elog_sync_run(l->elog, &s);
   lv__role_take(l);
   l->syncing = false;
-  if (any && lv_elog_sync_finish(l->elog, &s) == 0)
+  if (any && lv_elog_sync_finish(l->elog, &s) == 0) {
     lv_count(m, LV_C_BR_SYNCS, 1);
-  else if (any)
+  } else if (any) {
     lv_count(m, LV_C_BR_ERRORS, 1);
+    lv__lane_trouble(l, s.err ? s.err : LV_E_IO);
+  }
   if (lv_elog_broken(l->elog)) {
     fail_pending(l);
-    if (!l->jobbing) (void)lv__lane_mend(l);
+    /* At once when it has just failed; else the keeper tries, now and then: it costs as much as
+     * writing a segment. */
+    if (any && !l->jobbing) (void)lv__lane_mend(l);
   }
   lv_batch *list = l->log == LV_DURABILITY_DISK ? take_pending(l, lv_elog_synced(l->elog)) : NULL;
   bool more = l->pending != NULL;
