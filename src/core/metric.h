@@ -21,6 +21,8 @@
   X(GW_REJ_AUTH, "lavva_gateway_rejected_messages_total", "reason=\"forbidden\"",                  \
     "Publishes that were refused, by reason")                                                      \
   X(GW_REJ_TOPIC, "lavva_gateway_rejected_messages_total", "reason=\"topic\"", "")                 \
+  X(GW_REJ_DISK, "lavva_gateway_rejected_messages_total", "reason=\"disk\"", "")                   \
+  X(GW_REJ_DISK_FULL, "lavva_gateway_rejected_messages_total", "reason=\"disk-full\"", "")         \
   X(GW_REJ_BIG, "lavva_gateway_rejected_messages_total", "reason=\"too-big\"", "")                 \
   X(GW_REJ_DUP, "lavva_gateway_rejected_messages_total", "reason=\"duplicate\"", "")               \
   X(GW_REJ_RATE, "lavva_gateway_rejected_messages_total", "reason=\"rate\"", "")                   \

@@ -30,7 +30,7 @@ static void timer_fired(lv_timer *t) {
   lv_sess *s = more->sess;
   if (s->conn) return;
   int64_t waited = waited_s(s);
-  bool full = lv_pub_full(s->shard->pub); /* then a little later, but not never */
+  bool full = lv__publish_later(s->shard); /* then a little later, but not never */
   if (more->will_due && waited >= will_delay(s) && full) {
     lv_timer_arm(&s->shard->loop->wheel, t, s->shard->loop->now, LV_MS(100), timer_fired);
     return;
@@ -146,6 +146,8 @@ void lv__connect_stored(lv_sess *s, const lv_ack *ack, int err) {
   lv_sess_more *more = s->more;
   if (ack->gen && !err) err = LV_E_IO;
   if (!more || !more->ready || !s->conn) return;
+  if (err) s->clean_exit = 1; /* never connected: no will, and no session that was not there */
+  if (err && !more->ready_present) s->expiry_s = 0;
   void (*ready)(void *, lv_sess *, bool, int) = more->ready;
   more->ready = NULL;
   if (!err && s->elsewhere) lv__store_moved(s);
@@ -272,7 +274,7 @@ static bool will_waits(lv_sess *s, int err) {
   if (s->clean_exit) lv__will_set(s, NULL);
   if (!s->more->will) return false;
   if (err == LV_E_SHUTDOWN || s->shard->quiet) return true; /* after the restart */
-  if (will_delay(s) > 0 || lv_pub_full(s->shard->pub)) return true;
+  if (will_delay(s) > 0 || lv__publish_later(s->shard)) return true;
   lv__will_fire(s);
   return false;
 }

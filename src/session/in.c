@@ -25,7 +25,7 @@ void lv__put_ack(lv_sess *s, uint8_t type, uint16_t pid, uint8_t reason) {
     /* the reason code says it all for most; the text helps who reads a trace */
     text = lv_slice_str(reason == 0x87   ? "not authorized"
                         : reason == 0x90 ? "topic name invalid or channel not declared"
-                        : reason == 0x97 ? "quota exceeded"
+                        : reason == 0x97 ? "quota exceeded, or no space on the server"
                                          : "");
   }
   uint32_t n = lv_mqtt_ack_encode(s->version, type, pid, reason, text, tmp);
@@ -186,6 +186,7 @@ static int route_find(lv_shard *s, const lv_auth *a, lv_slice topic, lv_chan **r
     return 0;
   }
   if (!a->app->auto_channels) return LV_E_NOT_FOUND;
+  if (s->broker->refusing) return s->broker->refusing;
   lv_chan_conf c = a->app->channel_defaults;
   c.app = a->app->name;
   c.name = name;
@@ -223,7 +224,7 @@ int lv__route(lv_shard *s, const lv_auth *a, lv_slice topic, lv_chan **ret_chan,
 
 /* ---- refusing ---- */
 
-static enum lv_counter reject_counter(int err) {
+enum lv_counter lv__reject_counter(int err) {
   switch (err) {
   case LV_E_FORBIDDEN: return LV_C_GW_REJ_AUTH;
   case LV_E_TOO_BIG: return LV_C_GW_REJ_BIG;
@@ -231,6 +232,8 @@ static enum lv_counter reject_counter(int err) {
   case LV_E_PAYLOAD: return LV_C_GW_REJ_PAYLOAD;
   case LV_E_QUOTA:
   case LV_E_RECEIVE_MAX: return LV_C_GW_REJ_QUOTA;
+  case LV_E_DISK_FULL: return LV_C_GW_REJ_DISK_FULL;
+  case LV_E_IO: return LV_C_GW_REJ_DISK;
   default: return LV_C_GW_REJ_TOPIC;
   }
 }
@@ -255,11 +258,12 @@ static void answer(lv_sess *s, uint8_t qos, uint16_t pid, uint8_t reason) {
 }
 
 static int reject(lv_sess *s, const lv_mqtt_publish *p, int err) {
-  lv_count(lv__metrics(s->shard), reject_counter(err), 1);
+  lv_count(lv__metrics(s->shard), lv__reject_counter(err), 1);
   if (err == LV_E_RECEIVE_MAX || err == LV_E_TOPIC_ALIAS || err == LV_E_MALFORMED ||
       err == LV_E_PROTOCOL)
     return err;
-  if (p->qos == 0) return s->version < LV_MQTT_V5 ? err : 0;
+  bool disk = err == LV_E_DISK_FULL || err == LV_E_IO; /* no fault of the client's */
+  if (p->qos == 0) return s->version < LV_MQTT_V5 && !disk ? err : 0;
   if (s->version < LV_MQTT_V5) return err; /* 3.1.1 has no negative PUBACK */
   answer(s, p->qos, p->packet_id, answer_code(err));
   return 0;
@@ -272,6 +276,7 @@ bool lv__publish_rec(lv_shard *s, lv_auth *auth, lv_rec_in *in, lv_slice topic, 
                      uint8_t *ret_log, int *ret_err) {
   lv_chan *chan;
   *ret_err = lv__route(s, auth, topic, &chan, &in->key_off);
+  if (!*ret_err) *ret_err = s->broker->refusing;
   if (*ret_err) return false;
   if (!lv__content_ok(chan, in->val, in->flags & LV_REC_RETAIN)) {
     *ret_err = LV_E_PAYLOAD;

@@ -618,9 +618,8 @@ int lv_sess_ack(lv_sess *s, uint8_t type, const lv_mqtt_ack *a) {
 
 void lv__out_stored(lv_sess *s, uint32_t seq, int err) {
   lv_sess_more *more = lv__sess_more(s);
-  if (err) {
+  if (err) { /* what waits for it goes on waiting; delivery at QoS 0 and 1 does not */
     if (s->persistent) lv__save(s, 1);
-    if (s->conn) s->shard->link->close(s->conn, err);
     return;
   }
   more->saved_seq = seq;

@@ -393,6 +393,11 @@ void lv__offline_arm(lv_sess *sess); /* its time runs: expiry, delayed will */
 void lv__pub_acked(void *shard, const lv_ack *ack, int err, const lv_rec *rec);
 int lv__route(lv_shard *s, const lv_auth *auth, lv_slice topic, lv_chan **ret_chan,
               uint16_t *ret_key_off);
+enum lv_counter lv__reject_counter(int err);
+/* Whether what the server publishes by itself (a will) had better wait. */
+static inline bool lv__publish_later(const lv_shard *s) {
+  return lv_pub_full(s->pub) || s->broker->refusing;
+}
 bool lv__publish_rec(lv_shard *s, lv_auth *auth, lv_rec_in *in, lv_slice topic, lv_mono read_at,
                      uint8_t *ret_log, int *ret_err);
 void lv__in2_add(lv_sess *s, uint16_t pid, uint8_t state, uint8_t log);

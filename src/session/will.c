@@ -43,11 +43,7 @@ void lv__will_fire(lv_sess *s) {
   uint8_t log;
   if (!lv__publish_rec(shard, s->auth, &in, lv_slice_of(w->bytes, w->n_topic), shard->loop->now,
                        &log, &err)) {
-    enum lv_counter c = err == LV_E_FORBIDDEN ? LV_C_GW_REJ_AUTH
-                        : err == 1            ? LV_C_GW_REJ_SYS
-                        : err == LV_E_QUOTA   ? LV_C_GW_REJ_QUOTA
-                                              : LV_C_GW_REJ_TOPIC;
-    lv_count(lv__metrics(shard), c, 1);
+    lv_count(lv__metrics(shard), err == 1 ? LV_C_GW_REJ_SYS : lv__reject_counter(err), 1);
     lv_log(LV_WARN, "will not published client=%.*s err=%s", (int)s->id_len, s->id,
            err == 1 ? "$SYS topic" : lv_err_text(err));
   }
