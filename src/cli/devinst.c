@@ -22,14 +22,16 @@ static bool key_usable(const char *key) {
 int lv_devinst_open(const char *dir, lv_devinst *ret) {
   lv_cli_env env;
   snprintf(ret->env_path, sizeof ret->env_path, "%s/dev.env", dir);
+  int n = snprintf(ret->last_path, sizeof ret->last_path, "%s/dev.env.last", dir);
+  if (n < 0 || (size_t)n >= sizeof ret->last_path) return LV_E_TOO_BIG;
+  if (rename(ret->env_path, ret->last_path) && errno != ENOENT) return lv_err_from_errno(errno);
   bool kept = false;
-  if (lv_cli_env_read(ret->env_path, &env) == 0) {
+  if (lv_cli_env_read(ret->last_path, &env) == 0) {
     kept = key_usable(env.v[LV_ENV_KEY]);
     if (kept) snprintf(ret->key, sizeof ret->key, "%s", env.v[LV_ENV_KEY]);
     lv_cli_env_done(&env);
   }
   if (!kept) (void)lv_conf_key_make(LV_DEVINST_APP, ret->key);
-  if (unlink(ret->env_path) && errno != ENOENT) return lv_err_from_errno(errno);
   return 0;
 }
 
@@ -70,6 +72,7 @@ int lv_devinst_publish(const lv_devinst *d, const lv_devinst_facts *f) {
   lv_cli_env env = {0};
   env_facts(&env, d, f);
   int r = lv_cli_env_write(d->env_path, &env);
+  if (r == 0) (void)unlink(d->last_path);
   lv_cli_env_done(&env);
   return r;
 }

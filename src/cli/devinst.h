@@ -2,7 +2,8 @@
  * app, a channel, a key, listeners on loopback; and what it tells: dev.env and a block of commands.
  *
  * The key lives in dev.env and nowhere else: as long as that file is there its key stays; a lost
- * file means a new key, and the old one is nobody's.
+ * file means a new key, and the old one is nobody's. While a server starts the file is called
+ * dev.env.last: dev.env names one that runs, and a start that fails (a full disk) keeps the key.
  *
  * @thread main */
 #ifndef LV_CLI_DEVINST_H
@@ -15,10 +16,10 @@
 
 typedef struct lv_devinst {
   char key[LV_CONF_KEY_MAX];
-  char env_path[4096];
+  char env_path[4096], last_path[4096];
 } lv_devinst;
 
-/* Takes the key out of DIR/dev.env, or makes a new one, and removes the file. The folder is ours
+/* Takes the key out of DIR/dev.env, or makes a new one, and puts the file aside. The folder is ours
  * (locked). LV_E_IO. */
 int lv_devinst_open(const char *dir, lv_devinst *ret);
 /* The document: a YAML text on the heap. */

@@ -149,10 +149,9 @@ static int arguments(serve *s, int n, char **argv) {
 
 static int folder_open(serve *s, const char *dir) {
   int r = lv_server_folder(dir, &s->disk);
-  if (r == LV_E_LOCKED)
-    return lv_cli_fail(s->cmd, "%s: %s; stop that one, or give this one another --data", dir,
-                       lv_err_text(r));
-  if (r) return lv_cli_fail(s->cmd, "%s: data folder: %s", dir, lv_err_text(r));
+  if (r)
+    return lv_cli_fail(s->cmd, "data folder %s: %s%s", dir, lv_err_text(r),
+                       lv_server_folder_hint(r));
   if (!realpath(dir, s->dir)) return lv_cli_fail(s->cmd, "%s: %s", dir, lv_strerror(errno));
   snprintf(s->cert, sizeof s->cert, "%s/dev-cert.pem", s->dir);
   snprintf(s->cert_key, sizeof s->cert_key, "%s/dev-key.pem", s->dir);
@@ -176,7 +175,9 @@ static int documents(serve *s) {
   if (r) return r;
   if (!s->path) {
     r = lv_devinst_open(s->dir, &s->dev);
-    if (r) return lv_cli_fail(s->cmd, "%s: %s", s->dev.env_path, lv_err_text(r));
+    if (r)
+      return lv_cli_fail(s->cmd, "%s: %s%s", s->dev.env_path, lv_err_text(r),
+                         lv_server_folder_hint(r));
   }
   return conf_load(s, &s->conf) ? LV_EXIT_USAGE : 0;
 }
@@ -226,7 +227,9 @@ static int announce(serve *s) {
   snprintf(ca, sizeof ca, "%.*s", (int)s->conf->tls_cert.n, (const char *)s->conf->tls_cert.p);
   f.ca = ca[0] ? ca : NULL;
   int r = lv_devinst_publish(&s->dev, &f);
-  if (r) return lv_cli_fail(s->cmd, "%s: %s", s->dev.env_path, lv_err_text(r));
+  if (r)
+    return lv_cli_fail(s->cmd, "%s: %s%s", s->dev.env_path, lv_err_text(r),
+                       lv_server_folder_hint(r));
   if (!s->conf->log_json) lv_devinst_print(&s->dev, &f, stdout);
   return 0;
 }

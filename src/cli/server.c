@@ -39,6 +39,30 @@ static int open_broker(lv_server *s, char *why) {
   return lv_embedded_open(&c, &s->broker, why);
 }
 
+const char *lv_server_folder_hint(int err) {
+  switch (err) {
+  case LV_E_DISK_FULL: return "; free space there, or move the folder to a larger disk";
+  case LV_E_FORBIDDEN:
+    return "; it must be writable for this user, on a file system that is not read-only";
+  case LV_E_INVALID: return "; it is not a folder, or its name is too long";
+  case LV_E_IO: return "; look for the disk's errors in the kernel's log (dmesg)";
+  case LV_E_LOCKED: return "; stop that one, or give this one another --data";
+  case LV_E_CORRUPT: return "; see `lavva log verify`, or restore a backup";
+  case LV_E_FORMAT: return "; run the version that wrote it, or a newer one";
+  default: return "";
+  }
+}
+
+/* Broker and realm know what failed; where that is, and what to do, is said here. */
+static int tell_folder(const lv_server *s, int err, char *why) {
+  char what[256];
+  if (!err) return 0;
+  snprintf(what, sizeof what, "%s", *why ? why : lv_err_text(err));
+  snprintf(why, 512, "%.*s: %s%s", (int)s->conf->data_dir.n, (const char *)s->conf->data_dir.p,
+           what, lv_server_folder_hint(err));
+  return err;
+}
+
 int lv_server_folder(const char *dir, lv_disk **ret_disk) {
   lv_disk *disk = NULL;
   int err = lv_disk_file_new(dir, &disk);
@@ -98,10 +122,22 @@ static int make_loops(lv_server *s, char *why) {
   return 0;
 }
 
+/* What an operator must mend: publishers are refused meanwhile, subscribers are served. */
+static bool trouble(void *arg, char *text, size_t size) {
+  const lv_server *s = arg;
+  lv_broker_desc d;
+  if (s->broker->ops->describe(s->broker, &d) || d.healthy) return false;
+  snprintf(text, size, "%s (data folder %.*s)", d.detail, (int)s->conf->data_dir.n,
+           (const char *)s->conf->data_dir.p);
+  return true;
+}
+
 static int open_net(lv_server *s, char *why) {
   lv_accept accept[LV_PROTO_COUNT];
   lv_accept http = {.on_accept = lv_http_on_accept, .arg = &s->http};
   s->router = lv_router_new();
+  s->ops.trouble = trouble;
+  s->ops.trouble_arg = s;
   lv_http_ops_routes(&s->ops, s->router);
   lv_http_server_init(&s->http, s->router, s->conf);
   accept[LV_PROTO_MQTT] = accept[LV_PROTO_MQTTS] = lv_gateway_accept(s->gateway);
@@ -116,9 +152,10 @@ int lv_server_start(lv_conf *conf, lv_disk *disk, lv_server **ret_server, char *
   s->conf = lv_conf_ref(conf);
   *why = 0;
   int err = lv_realm_new(conf, &lv_gateway_link_ops, &s->realm);
-  if (!err) err = open_broker(s, why);
+  if (!err) err = tell_folder(s, open_broker(s, why), why);
   if (!err) err = make_loops(s, why);
-  if (!err) err = lv_realm_open(s->realm, s->broker, s->loops, s->n_loops, why);
+  if (!err)
+    err = tell_folder(s, lv_realm_open(s->realm, s->broker, s->loops, s->n_loops, why), why);
   if (!err) err = lv_gateway_new(s->realm, &s->gateway);
   if (!err) err = start_loops(s, why);
   if (!err) err = open_net(s, why);

@@ -14,6 +14,8 @@ typedef struct lv_server lv_server;
 struct lv_disk;
 /* Makes (mode 0750) and locks the data folder, before anything in it is touched. LV_E_LOCKED. */
 int lv_server_folder(const char *dir, struct lv_disk **ret_disk);
+/* What the operator can do about an error that has to do with the data folder: "; …", or "". */
+const char *lv_server_folder_hint(int err);
 /* Opens everything `conf` describes and returns once all listeners accept. why: >= 512 bytes: what
  * failed, where, and what to do. The conf is referenced; the disk is taken over, also on failure.
  */

@@ -1,5 +1,6 @@
 /* http_ops.c: the operator's routes (http_ops.h). @thread loop, making metrics: libuv's pool */
 #include "net/http_ops.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { SCRAPES_MAX = 4 };
@@ -11,15 +12,27 @@ typedef struct scrape {
   lv_block *block;
 } scrape;
 
+enum { TROUBLE_SIZE = 256 };
+
+static bool in_trouble(lv_http_ops *ops, const char *head, char text[TROUBLE_SIZE + 32]) {
+  char what[TROUBLE_SIZE];
+  if (!ops->trouble || !ops->trouble(ops->trouble_arg, what, sizeof what)) return false;
+  snprintf(text, TROUBLE_SIZE + 32, "%s: %s\n", head, what);
+  return true;
+}
+
 static void healthz(lv_http_call *call, void *arg) {
-  (void)arg;
-  lv_http_answer_text(call, 200, "ok\n");
+  char text[TROUBLE_SIZE + 32];
+  lv_http_answer_text(call, 200, in_trouble(arg, "ok, but in trouble", text) ? text : "ok\n");
 }
 
 static void readyz(lv_http_call *call, void *arg) {
   lv_http_ops *ops = arg;
   int ready = atomic_load(&ops->ready);
-  if (ready == LV_READY_YES)
+  char text[TROUBLE_SIZE + 32];
+  if (ready == LV_READY_YES && in_trouble(ops, "in trouble", text))
+    lv_http_answer_text(call, 503, text);
+  else if (ready == LV_READY_YES)
     lv_http_answer_text(call, 200, "ready\n");
   else
     lv_http_answer_text(call, 503, ready == LV_READY_STARTING ? "starting\n" : "draining\n");
