@@ -451,12 +451,17 @@ void kit_open(kit *k, lv_broker *broker) {
   kit_run(k);
 }
 
+void kit_conf(kit *k, const char *yaml) {
+  lv_conf_unref(k->conf);
+  k->conf = NULL;
+  int err = lv_conf_parse("kit.yaml", lv_slice_str(yaml), issue, NULL, &k->conf);
+  assert(err == 0);
+}
+
 kit *kit_new(int n_loops, const char *yaml) {
   kit *k = calloc(1, sizeof *k);
   if (!k) abort();
-  int err =
-      lv_conf_parse("kit.yaml", lv_slice_str(yaml ? yaml : default_conf), issue, NULL, &k->conf);
-  assert(err == 0);
+  kit_conf(k, yaml ? yaml : default_conf);
   k->n_loops = n_loops;
   if (n_loops > 0) {
     k->fake = fake_new();

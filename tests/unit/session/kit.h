@@ -88,6 +88,8 @@ void kit_close(kit *k, bool crash);
 void kit_threads(kit *k);
 /* kit_close and kit_open on the same fake. */
 void kit_restart(kit *k, bool crash);
+/* The document that the next kit_restart begins with. */
+void kit_conf(kit *k, const char *yaml);
 void kit_free(kit *k); /* checks the ledger first */
 
 /* Turns of every loop; kit_run: until nothing moves for some turns. */

@@ -325,6 +325,55 @@ static void test_retained_cut_short(void **state) {
   assert_true(s->present);
 }
 
+/* ---- session_durability is another one at the next start ---- */
+
+#define APP(durability)                                                                            \
+  "server: {anonymous: true}\n"                                                                    \
+  "apps:\n"                                                                                        \
+  "  - name: a\n"                                                                                  \
+  "    auto_channels: true\n"                                                                      \
+  "    session_durability: " durability "\n"                                                       \
+  "    channel_defaults: {durability: memory}\n"
+
+/* Session and shared subscription move to the other log; each message comes once, and in the end
+ * neither log knows anything of them. */
+static void test_durability_changes(void **state) {
+  static const char *const conf_of[] = {APP("memory"), APP("disk")};
+  char text[8];
+  client_connect(s, (opts){.expiry_s = 10000});
+  client_sub(s, "$share/g/m/shared", 1, (subopts){0});
+  client_sub(s, "m/own", 1, (subopts){0});
+  s->auto_ack = true;
+  uint32_t n = 0;
+  for (int i = 0; i < 6; i++) {
+    client_cut(s);
+    kit_run(k);
+    client_connect(p, (opts){.clean = true});
+    for (int j = 0; j < 3; j++, n += 2) {
+      snprintf(text, sizeof text, "%u", n);
+      client_publish(p, "m/shared", text, 1, false);
+      client_publish(p, "m/own", text, 1, false);
+    }
+    kit_run(k);
+    if (i % 2) kit_sleep_ms(k, 1100); /* stored anew */
+    if (i % 3 == 0) kit_conf(k, conf_of[i / 3]);
+    kit_restart(k, i % 3 == 2);
+    client_connect(s, (opts){.expiry_s = 10000});
+    assert_true(s->present);
+    for (int j = 0; j < 100; j++) kit_step(k);
+    assert_int_equal(s->n_got, n);
+    kit_sleep_ms(k, 1100);
+    kit_sleep_ms(k, 1100); /* a crash repeats nothing of what is older than a second */
+    assert_int_equal(kit_gauge(k, LV_G_PENDING), 0);
+  }
+  client_cut(s);
+  kit_run(k);
+  client_connect(s, (opts){.clean = true});
+  client_cut(s);
+  kit_run(k);
+  assert_int_equal(fake_keys(k->fake), 0);
+}
+
 /* ---- sent again ---- */
 
 /* A window of large messages is not put into the send queue at once, and comes in order. */
@@ -409,6 +458,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_due_and_ended, up, down),
       cmocka_unit_test_setup_teardown(test_many_retained, up, down),
       cmocka_unit_test_setup_teardown(test_retained_cut_short, up, down),
+      cmocka_unit_test_setup_teardown(test_durability_changes, up, down),
       cmocka_unit_test_setup_teardown(test_resend_is_bounded, up, down),
       cmocka_unit_test_setup_teardown(test_partly_sent_entry, up, down),
       cmocka_unit_test_setup_teardown(test_partly_sent_value, up, down),
