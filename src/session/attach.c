@@ -285,7 +285,6 @@ void lv_sess_detach(lv_sess *s, int err) {
   assert(s->conn);
   lv_pos pos = lv__sess_position(s);
   lv__pend_discard(s, true);
-  lv__give_stop(s);
   lv_mono stamp;
   uint32_t gone = lv_outq_gone(s->outq, lv_mqtt_count_publishes, &stamp);
   if (gone && !(stamp.ns & LV_STAMP_PART)) lv_sess_sent(s, gone, stamp);
@@ -299,6 +298,11 @@ void lv_sess_detach(lv_sess *s, int err) {
   s->started = s->resending = 0;
   s->more->cursor = pos;
   if (s->expiry_s == 0) s->persistent = 0;
+  if (s->persistent) {
+    lv__give_pause(s);
+  } else {
+    lv__give_stop(s);
+  }
   more->ready = NULL;
   lv__in_detach(s);
   lv__subs_detach(s);

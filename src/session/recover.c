@@ -79,7 +79,7 @@ static void read_will(lv_cut *c, lv_sess *s) {
   if (!c->bad && w.topic.n) lv__will_set(s, &w);
 }
 
-static void read_subs(lv_cut *c, lv_sess *s) {
+static void read_subs(lv_cut *c, lv_sess *s, uint64_t format) {
   uint64_t n = get(c, 4);
   for (uint64_t i = 0; i < n && !c->bad; i++) {
     lv_mqtt_sub m = {0};
@@ -88,9 +88,11 @@ static void read_subs(lv_cut *c, lv_sess *s) {
     m.no_local = flags & LV_SUB_NO_LOCAL;
     m.retain_as_published = flags & LV_SUB_AS_PUBLISHED;
     m.retain_handling = (uint8_t)get(c, 1);
-    uint32_t sub_id = (uint32_t)get(c, 4);
+    uint32_t sub_id = (uint32_t)get(c, 4), due_seq = format > 1 ? (uint32_t)get(c, 4) : 0;
     m.filter = get_slice(c);
-    if (!c->bad && m.filter.n && m.filter.n <= LV_MQTT_TOPIC_MAX) (void)lv__sub_new(s, &m, sub_id);
+    if (c->bad || !m.filter.n || m.filter.n > LV_MQTT_TOPIC_MAX) return;
+    lv__sub_new(s, &m, sub_id)->due_seq = due_seq;
+    if (due_seq > s->more->due_seq) s->more->due_seq = due_seq;
   }
 }
 
@@ -129,7 +131,9 @@ static bool superseded(lv_realm *r, lv_sess *s, int64_t ns) {
 static void read_meta(lv_realm *r, lv_slice key, lv_slice value, const lv_rec *rec, uint8_t log) {
   lv_cut c = {value.p, value.n, false};
   lv_slice app, id = lv_slice_of(key.p + 1, key.n - 1);
-  if (!lv_slice_split(&id, '/', &app) || get(&c, 1) != 1) return;
+  if (!lv_slice_split(&id, '/', &app)) return;
+  uint64_t format = get(&c, 1); /* 1: without due_seq */
+  if (format < 1 || format > 2) return;
   uint32_t app_id = lv_realm_app_id(r, app);
   uint64_t sid = get(&c, 8);
   if (!sid) return;
@@ -145,7 +149,7 @@ static void read_meta(lv_realm *r, lv_slice key, lv_slice value, const lv_rec *r
   if (connected) more->gone_at = lv_wall_now(); /* it was when we stopped: its time starts now */
   lv_slice key_id = get_slice(&c);
   read_will(&c, s);
-  read_subs(&c, s);
+  read_subs(&c, s, format);
   more->will_due = s->more->will != NULL; /* a stored will means: not taken back by DISCONNECT */
   s->stored = 1;
   s->present = s->persistent = s->expiry_s > 0; /* else it is kept for its will only */
@@ -174,7 +178,7 @@ static void fill_gap(lv_sess *s, uint16_t last, uint16_t pid) {
 
 static void read_progress(lv_sess *s, lv_slice value) {
   lv_cut c = {value.p, value.n, false};
-  uint64_t format = get(&c, 1); /* 1: without LV_DELIVER_SHARED */
+  uint64_t format = get(&c, 1); /* 1: without LV_DELIVER_SHARED and due_done */
   if (format < 1 || format > 2) return;
   for (int i = 0; i < LV_DURABILITY_COUNT; i++) s->more->cursor.lsn[i] = get(&c, 8);
   uint16_t next = (uint16_t)get(&c, 2);
@@ -200,6 +204,24 @@ static void read_progress(lv_sess *s, lv_slice value) {
     if (o->state == LV_OUT_RESEND && !(o->flags & LV_DELIVER_STORED)) s->pending++;
   }
   fill_gap(s, last, s->next_pid);
+  if (format > 1) s->more->due_done = (uint32_t)get(&c, 4);
+}
+
+static int by_due(const void *a, const void *b) {
+  const lv_sub *x = *(lv_sub *const *)a, *y = *(lv_sub *const *)b;
+  return x->due_seq < y->due_seq ? -1 : x->due_seq > y->due_seq;
+}
+
+/* Retained messages that it had not all got yet: what comes from the cursor on the log brings. */
+static void read_due(lv_sess *s) {
+  lv_sub **due = malloc((s->n_subs + 1) * sizeof(lv_sub *));
+  uint32_t n = 0;
+  if (!due) abort();
+  for (lv_sub *sub = s->subs; sub; sub = sub->own_next)
+    if (sub->due_seq > s->more->due_done && sub->qos > 0 && !sub->shared_prefix) due[n++] = sub;
+  qsort(due, n, sizeof(lv_sub *), by_due);
+  for (uint32_t i = 0; i < n; i++) lv__give_add(s, due[i], s->more->cursor);
+  free(due);
 }
 
 static uint64_t unhex(lv_slice s) {
@@ -259,6 +281,7 @@ void lv__recovery_end(lv_realm *r) {
       if (x->progress) read_progress(x->sess, lv_slice_of(x->progress, x->n_progress));
       for (uint32_t k = 0; k < x->n_pids; k++)
         lv__in2_add(x->sess, x->pids[k].pid, LV_IN_STORED, x->pids[k].log);
+      if (x->progress && x->sess->persistent) read_due(x->sess);
       lv__share_unkeep(r, x->sess);
       x->sess->more->save_next = r->recovered;
       r->recovered = x->sess;

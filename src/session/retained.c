@@ -275,6 +275,13 @@ bool lv_retained_walk_step(lv_retained_walk *w, uint32_t max, lv_retained_fn *fn
   return n != NULL;
 }
 
+void lv_retained_walk_copy(lv_retained_walk *ret_walk, const lv_retained_walk *w) {
+  pthread_mutex_lock(&w->r->lock);
+  *ret_walk = *w;
+  if (w->at) w->at->pins++;
+  pthread_mutex_unlock(&w->r->lock);
+}
+
 void lv_retained_walk_stop(lv_retained_walk *w) {
   if (!w->at) return;
   pthread_mutex_lock(&w->r->lock);

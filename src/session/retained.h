@@ -34,6 +34,8 @@ void lv_retained_walk_start(lv_retained_walk *w, lv_retained *r, uint32_t app_id
 typedef void lv_retained_fn(void *arg, lv_block *block, const lv_rec *rec, uint8_t log);
 bool lv_retained_walk_step(lv_retained_walk *w, uint32_t max, lv_retained_fn *fn, void *arg);
 /* Ends a walk before that; harmless after it. */
+/* A second one that stands where w does. */
+void lv_retained_walk_copy(lv_retained_walk *ret_walk, const lv_retained_walk *w);
 void lv_retained_walk_stop(lv_retained_walk *w);
 /* Removes some of what has expired (it is not delivered anyway); called once a second. */
 void lv_retained_expire(lv_retained *r, int64_t now_ns);

@@ -273,6 +273,8 @@ typedef struct lv_sess_more {
   struct lv_gives *gives; /* retained messages on their way (give.c) */
   lv_sub **sub_table;     /* subscriptions by filter, once they are many (sub.c) */
   uint32_t sub_mask;
+  uint32_t due_seq, due_done; /* the last number given to a subscription that wants retained
+                                 messages; up to which they all have got them (give.c) */
   void (*ready)(void *conn, lv_sess *sess, bool present, int err);
   lv_fetch fetch;
   uint64_t *fetch_lsns;
@@ -365,6 +367,7 @@ void lv__give_forget(lv_sess *sess, lv_sub *sub); /* the subscription, one of th
 /* Goes on with them, as far as windows allow; true: none are left. */
 bool lv__give_pump(lv_sess *sess);
 void lv__give_stop(lv_sess *sess);
+void lv__give_pause(lv_sess *sess); /* the connection is gone, the session stays */
 static inline bool lv__giving(const lv_sess *s) {
   return s->more && s->more->gives;
 }

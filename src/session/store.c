@@ -2,8 +2,9 @@
  * session_durability, riding the same commits as messages.
  *
  *   m<app>/<client id>  who it is: session id, version, expiry, will, subscriptions (CONNECT,
- * SUBSCRIBE) p<sid>              how far it is: cursors, next packet id, messages in flight
- *   i<sid><pid>         an inbound QoS 2 publish (the message's own record), until released
+ * SUBSCRIBE) p<sid>              how far it is: cursors, next packet id, messages in flight,
+ * retained messages that were given (see give.c) i<sid><pid>         an inbound QoS 2 publish (the
+ * message's own record), until released
  *
  * `p` is written each turn in which a QoS 2 window changed (those wait for it), else lazily, once a
  * second. After a crash a QoS 1 message may be sent again under another packet id, as at-least-once
@@ -19,7 +20,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-enum { FORMAT_META = 1, FORMAT_PROGRESS = 2 };
+enum { FORMAT_META = 2, FORMAT_PROGRESS = 2 };
 
 /* ---- writing ---- */
 
@@ -89,6 +90,7 @@ static void meta_value(const lv_sess *s, lv_buf *b) {
     put(b, sub->flags & (LV_SUB_NO_LOCAL | LV_SUB_AS_PUBLISHED), 1);
     put(b, sub->retain_handling, 1);
     put(b, sub->sub_id, 4);
+    put(b, sub->due_seq, 4);
     put_slice(b, lv_slice_of(sub->filter, sub->len));
   }
 }
@@ -139,6 +141,7 @@ int lv__store_progress_now(lv_sess *s) {
     put(&b, o->lsn, 8);
     if (shared) put(&b, o->sub_id, 4);
   }
+  put(&b, s->more->due_done, 4);
   int err = put_state(s, s->durability, lv_slice_of(key, 17), lv_buf_slice(&b));
   lv_buf_done(&b);
   return err;

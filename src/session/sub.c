@@ -319,7 +319,8 @@ static uint8_t check(lv_sess *s, const lv_mqtt_sub *m, lv_sub *old) {
   return m->qos;
 }
 
-static void want_add(lv_suback *want, lv_sub *sub, lv_pos from) {
+static void want_add(lv_sess *s, lv_suback *want, lv_sub *sub, lv_pos from) {
+  if (s->persistent) sub->due_seq = ++lv__sess_more(s)->due_seq;
   if ((want->n_want & (want->n_want - 1)) == 0) { /* full: there is room for a power of two */
     want->want = realloc(want->want, (want->n_want * 2u + 1) * sizeof(*want->want));
     if (!want->want) abort();
@@ -345,7 +346,7 @@ static uint8_t subscribe_one(lv_sess *s, const lv_mqtt_sub *m, uint32_t sub_id, 
   sub_on(s, sub);
   lv_pos now = sub->from;
   if (old && !sub->shared_prefix) sub->from = from; /* replaced, not interrupted (§3.8.4) */
-  if (retained && !sub->shared_prefix) want_add(want, sub, now);
+  if (retained && !sub->shared_prefix) want_add(s, want, sub, now);
   return code;
 }
 

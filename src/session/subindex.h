@@ -34,6 +34,7 @@ typedef struct lv_sub {
   struct lv_subnode *node;        /* NULL: not in an index */
   lv_pos from;                    /* messages with a smaller lsn came before the subscription */
   uint32_t sub_id, due_at;        /* due_at: its place there */
+  uint32_t due_seq; /* its number among those that want retained messages; 0: it does not */
   uint8_t qos, flags, retain_handling;
   uint16_t shared_prefix; /* bytes of `$share/NAME/` in front */
   uint16_t len;
