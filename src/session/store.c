@@ -1,10 +1,11 @@
 /* store.c: what is durable about a session: keyed state records in the log of its app's
  * session_durability, riding the same commits as messages.
  *
- *   m<app>/<client id>  who it is: session id, version, expiry, will, subscriptions (CONNECT,
- * SUBSCRIBE) p<sid>              how far it is: cursors, next packet id, messages in flight,
- * retained messages that were given (see give.c) i<sid><pid>         an inbound QoS 2 publish (the
- * message's own record), until released
+ *   m<app>/<client id>  who it is: session id, version, expiry, will, subscriptions
+ *                       (written at CONNECT, SUBSCRIBE, UNSUBSCRIBE)
+ *   p<sid>              how far it is: cursors, next packet id, messages in flight,
+ *                       which subscriptions have got their retained messages (give.c)
+ *   i<sid><pid>         an inbound QoS 2 publish (the message's own record), until released
  *
  * `p` is written each turn in which a QoS 2 window changed (those wait for it), else lazily, once a
  * second. After a crash a QoS 1 message may be sent again under another packet id, as at-least-once

@@ -56,6 +56,14 @@ def read(c, n):
     return bytes(out)
 
 
+def keep(pub, n, more=b""):
+    for at in range(0, n, 10):
+        pub.send(b"".join(raw.publish(f"kept/{i}", b"%d" % i + more, 1, True, i + 1)
+                          for i in range(at, at + 10)))
+        for i in range(at, at + 10):
+            pub.expect(PUBACK, pid=i + 1, rc=0)
+
+
 def test_ping_flood(s, v):
     """Who reads no answers is not read any more, and goes on where it was once it reads."""
     c = slow(s, v=v)
@@ -139,11 +147,7 @@ def test_3_1_1_to_itself(s):
 def test_more_retained_than_the_queue_takes(s, qos):
     """All of them come, each once, as the client takes them; what is published meanwhile after."""
     pub, n = s.connected(), 3000
-    for at in range(0, n, 10):
-        pub.send(b"".join(raw.publish(f"kept/{i}", b"%d" % i + b"-" * 100, 1, True, i + 1)
-                          for i in range(at, at + 10)))
-        for i in range(at, at + 10):
-            pub.expect(PUBACK, pid=i + 1, rc=0)
+    keep(pub, n, b"-" * 100)
     c = slow(s)
     c.connect()
     c.subscribe("kept/#", qos=qos)
@@ -152,6 +156,31 @@ def test_more_retained_than_the_queue_takes(s, qos):
     old = [int(p.payload.partition(b"-")[0]) for p in got if p.retain]
     assert sorted(old) == list(range(n))
     assert len(got) == n + 1 and not got[-1].retain
+
+
+@pytest.mark.parametrize("end", [None, "stop", "kill"])
+def test_retained_over_connections(s, end):
+    """What a SUBSCRIBE still has to give is pending when the connection ends (4.1)."""
+    n, got = 1500, []
+    keep(s.connected(), n)
+    c = s.client("often", clean=False, properties=KEEP)
+    c.connect()
+    c.subscribe("kept/#", qos=1)
+    for i in range(5):
+        got += c.collect(150 + i)
+        c.drop(rst=True)
+        if end and i == 3:
+            getattr(s, end)()
+            s.start()
+        c = s.client("often", clean=False, properties=KEEP)
+        c.connect(present=True)
+    while len({p.payload for p in got}) < n:
+        got += c.collect(1)
+    assert sorted({int(p.payload) for p in got}) == list(range(n))
+    assert all(p.retain and p.qos == 1 for p in got)
+    if not end:     # again only with DUP: what was on its way when the connection broke
+        first = [p.payload for p in got if not p.dup]
+        assert len(set(first)) == len(first)
 
 
 @pytest.mark.parametrize("qos", [1, 2])
