@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Makes the tables of docs/kpi.md from the tables of src/core/metric.h, and the metrics that
-src/core/metric.c writes by itself (histograms, quantiles, process).
+others write by themselves (SOURCES: histograms, quantiles, the process, the broker's queues).
 
   scripts/kpi_doc.py            prints the tables
   scripts/kpi_doc.py --write    puts them into docs/kpi.md, between its two markers
@@ -12,6 +12,7 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DOC = os.path.join(ROOT, "docs", "kpi.md")
+SOURCES = ("src/core/metric_text.c", "src/core/metric_proc.c", "src/cli/server.c")
 BEGIN = "<!-- begin: made by scripts/kpi_doc.py; edit src/core/metric.h instead -->"
 END = "<!-- end -->"
 STRING = r'"(?:\\.|[^"\\])*"'
@@ -43,10 +44,10 @@ def rows(header, table):
     return out
 
 
-def counters(header):
+def counters(header, which="LV_COUNTERS"):
     """[(name, labels, help)] in order; the help of a name stands at its first row."""
     seen, out = {}, []
-    for _, name, labels, text in rows(header, "LV_COUNTERS"):
+    for _, name, labels, text in rows(header, which):
         if name in seen:
             seen[name][1].append(labels)
             continue
@@ -58,7 +59,7 @@ def counters(header):
 def gauges(header):
     seen, out = {}, []
     for _, full, text in rows(header, "LV_GAUGES"):
-        name, _, labels = full.rstrip("}").partition("{")
+        name, _, labels = full.removesuffix("}").partition("{")
         if name in seen:
             seen[name][1].append(labels)
             continue
@@ -68,12 +69,19 @@ def gauges(header):
 
 
 def others(source):
-    """[(name, type, help)] of what metric.c writes itself."""
+    """[(name, type, help)] of what a source writes itself."""
     out = []
-    for m in re.finditer(rf'(put_hist|head)\(b,\s*"([a-z0-9_]+)",\s*((?:{STRING}\s*)+),'
-                         rf'\s*(?:"(\w+)"|h)\)', source):
-        kind = m.group(4) or "histogram"
-        out.append((m.group(2), kind, unquote(m.group(3))))
+    text = rf"((?:{STRING}\s*)+)"
+    forms = (rf'put_hist\(b,\s*"([a-z0-9_]+)",\s*{text}()',
+             rf'head\(b,\s*"([a-z0-9_]+)",\s*{text},\s*"(\w+)"\)',
+             rf'(?:metrics_put|by_role)\(b,\s*"([a-z0-9_]+)",\s*"(\w+)",\s*{text}')
+    for m in re.finditer("|".join(forms), source):
+        got = [g for g in m.groups() if g is not None]
+        if "metrics_put" in m.group(0) or "by_role" in m.group(0):
+            name, kind, words = got[:3]
+        else:
+            name, words, kind = got[:3]
+        out.append((name, kind or "histogram", unquote(words)))
     return out
 
 
@@ -88,7 +96,7 @@ def table(head, lines):
 
 
 def tables():
-    header, source = read("src/core/metric.h"), read("src/core/metric.c")
+    header = read("src/core/metric.h")
     return "\n\n".join([
         "### Counters\n\nThey only grow, from 0 at the start of the process.",
         table(["name", "labels", "meaning"],
@@ -96,9 +104,13 @@ def tables():
         "### Gauges",
         table(["name", "labels", "meaning"],
               [(f"`{n}`", labels_text(ls), h) for n, ls, h in gauges(header)]),
+        "### By channel",
+        table(["name", "labels", "meaning"],
+              [(f"`{n}`", labels_text(ls), h)
+               for n, ls, h in counters(header, "LV_CHAN_COUNTERS")]),
         "### Histograms and the rest",
         table(["name", "type", "meaning"],
-              [(f"`{n}`", k, h) for n, k, h in others(source)]),
+              [(f"`{n}`", k, h) for path in SOURCES for n, k, h in others(read(path))]),
     ])
 
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Checks that a server's books balance: the ledger's equations (docs/kpi.md) from its /metrics.
 
-  scripts/ledger.py [--rest SECONDS] [--quiet] [SOURCE]
+  scripts/ledger.py [--rest SECONDS] [--apps] [--quiet] [SOURCE]
 
-SOURCE is HOST:PORT, a URL, a file, or - for standard input; without it LAVVA_HTTP of the
+The equations hold in sum and for each app by itself; those of an app are printed with --apps, or
+when one does not hold. SOURCE is HOST:PORT, a URL, a file, or - for standard input; without it LAVVA_HTTP of the
 environment, else 127.0.0.1:8080. Each equation is printed with its terms and whether it holds.
 They hold exactly at rest; under load messages are under way, so --rest waits (at most so long)
 until two scrapes agree and nothing is with the broker.
@@ -17,18 +18,32 @@ import sys
 import time
 import urllib.request
 
-LINE = re.compile(r'^([A-Za-z_:][A-Za-z0-9_:]*(?:\{[^}]*\})?) (\S+)$')
+LINE = re.compile(r'^([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})? (\S+)$')
+LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+WHOSE = ("app", "protocol")     # labels that say for whom; the others say what was counted
 IN_FLIGHT = "lavva_publish_inflight_messages"
 
 
-def parse(text):
-    """{name{labels}: value} of a Prometheus text."""
+def parse(text, app=None):
+    """{name{labels}: value} of a Prometheus text, added up over apps (or of one) and protocols."""
     out = {}
     for line in text.splitlines():
         m = LINE.match(line)
-        if m:
-            out[m.group(1)] = float(m.group(2))
+        if not m:
+            continue
+        labels = dict(LABEL.findall(m.group(2) or ""))
+        if app is not None and labels.get("app") != app:
+            continue
+        rest = ",".join(f'{k}="{v}"' for k, v in labels.items() if k not in WHOSE)
+        name = m.group(1) + (f"{{{rest}}}" if rest else "")
+        out[name] = out.get(name, 0) + float(m.group(3))
     return out
+
+
+def apps(text):
+    """Apps that anything was counted for, by their label."""
+    return sorted({labels["app"] for m in map(LINE.match, text.splitlines())
+                   if m and "app" in (labels := dict(LABEL.findall(m.group(2) or "")))})
 
 
 def total(m, prefix):
@@ -47,7 +62,7 @@ def equations(m):
         ("in = out + gateway drops + in flight", m[g + "in_messages_total"],
          [("out", m[g + "out_messages_total"]),
           ("gateway drops", total(m, 'lavva_drops_total{stage="gateway"')),
-          ("in flight", m[IN_FLIGHT])]),
+          ("in flight", m.get(IN_FLIGHT, 0))]),
         ("broker in = gateway out", m[b + "in_messages_total"],
          [("gateway out", m[g + "out_messages_total"])]),
         ("hub in = broker out", m[h + "in_messages_total"],
@@ -57,6 +72,13 @@ def equations(m):
           ("hub drops", total(m, 'lavva_drops_total{stage="hub"')),
           ("pending", m[h + "pending_messages"])]),
     ]
+
+
+class OfApp(dict):
+    """What an app has not counted is 0."""
+
+    def __missing__(self, key):
+        return 0
 
 
 def check(m):
@@ -91,13 +113,14 @@ def fetch(source):
 
 
 def at_rest(source, seconds):
-    """Metrics of a server at rest, or None."""
+    """The text of a server at rest, or None."""
     deadline, last = time.monotonic() + seconds, None
     while True:
-        m = parse(fetch(source))
+        text = fetch(source)
+        m = parse(text)
         now = moving(m)
         if now == last and m.get(IN_FLIGHT) == 0:
-            return m
+            return text
         if time.monotonic() > deadline:
             return None
         last = now
@@ -107,26 +130,34 @@ def at_rest(source, seconds):
 def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     p.add_argument("--rest", type=float, metavar="SECONDS", help="wait until nothing moves")
+    p.add_argument("--apps", action="store_true", help="print the equations of each app too")
     p.add_argument("--quiet", action="store_true", help="print only what does not hold")
     p.add_argument("source", nargs="?",
                    default=os.environ.get("LAVVA_HTTP", "127.0.0.1:8080"))
     a = p.parse_args(argv)
     try:
-        m = at_rest(a.source, a.rest) if a.rest else parse(fetch(a.source))
+        text = at_rest(a.source, a.rest) if a.rest else fetch(a.source)
     except (OSError, ValueError) as e:
         print(f"ledger: {a.source}: {e}", file=sys.stderr)
         return 66
-    if m is None:
+    if text is None:
         print(f"ledger: {a.source} did not come to rest within {a.rest:g} s", file=sys.stderr)
         return 2
     try:
-        lines = check(m)
+        lines = check(parse(text))
     except KeyError as e:
         print(f"ledger: {a.source}: no metric {e}; is this Lavva's /metrics?", file=sys.stderr)
         return 66
-    for text, holds in lines:
+    for line, holds in lines:
         if not (holds and a.quiet):
-            print(text)
+            print(line)
+    if lines[1][1] and parse(text).get(IN_FLIGHT, 0) == 0:  # what is in flight is of no known app
+        for app in apps(text):
+            of_app = check(OfApp(parse(text, app)))
+            lines += of_app
+            for line, holds in of_app:
+                if not holds or (a.apps and not a.quiet):
+                    print(f"{line}  app={app}")
     return int(not all(holds for _, holds in lines))
 
 

@@ -61,3 +61,10 @@ void lv_broker_fetch_free(lv_fetch *fetch) {
   fetch->priv = NULL;
   fetch->recs = NULL;
 }
+
+uint32_t lv__chan_kpi_new(lv_chan *chan) {
+  if (chan->app_id == UINT32_MAX) return 0; /* no app yet: asked again */
+  uint32_t slot = lv_metrics_chan_slot(chan->app_id, (const char *)chan->name.p, chan->name.n);
+  atomic_store_explicit(&chan->kpi_slot, slot, memory_order_release);
+  return slot;
+}

@@ -71,6 +71,7 @@ typedef struct lv_read {
   const lv_rec **recs;     /* n records, valid until lv_broker_read_free */
   uint32_t n;
   void *priv;
+  struct lv_broker *broker; /* private */
 } lv_read;
 
 /* A read of named records (a session's inflight after a restart), completed by mail; recs[i] is
@@ -98,6 +99,7 @@ typedef struct lv_broker_desc {
   uint64_t disk_bytes, tail_bytes;
   uint32_t channels, segments;
   uint64_t queued_bytes; /* published, not done */
+  uint64_t feed_bytes;   /* visible, not yet handled by the loops that want them */
 } lv_broker_desc;
 
 typedef int lv_state_fn(void *arg, lv_slice key, lv_slice value, const lv_rec *rec, uint8_t log);
@@ -134,6 +136,7 @@ typedef struct lv_broker_ops {
    * that key for a QoS 2 publish (called apart from its retained role), else the message's topic.
    * @thread main */
   int (*replay)(lv_broker *b, lv_state_fn *fn, void *arg);
+  /* @thread any */
   int (*describe)(lv_broker *b, lv_broker_desc *ret_desc);
   /* Commits what was published, closes, frees. Loops must have stopped (what their mailboxes still
    * owed is run here: `done` of batches) and must not have been freed. @thread main */

@@ -19,9 +19,10 @@ void lv__result_add(lv_result *res, const lv_rec *rec);
 void lv__result_keep(lv_result *res, lv_block *block);
 void lv__result_free(lv_result *res);
 
-/* Messages that this process takes from the cluster for its subscribers: once, however many loops
- * share them. */
-static inline void lv__count_out(lv_metrics *m, uint64_t msgs, uint64_t bytes) {
+/* Messages of an app that this process takes from the cluster for its subscribers: once, however
+ * many loops share them. */
+static inline void lv__count_out(lv_metrics *base, uint32_t app_id, uint64_t msgs, uint64_t bytes) {
+  lv_metrics *m = lv_metrics_row(base, app_id, LV_KPI_NONE);
   lv_count(m, LV_C_BR_OUT, msgs);
   lv_count(m, LV_C_BR_OUT_BYTES, bytes);
   lv_count(m, LV_C_HUB_IN, msgs);

@@ -21,6 +21,14 @@ typedef struct lv_chan {
   _Atomic uint64_t first_offset;            /* oldest retained */
   _Atomic uint64_t next_offset;             /* of the next message that becomes visible */
   struct lv_broker *broker;
+  _Atomic uint32_t kpi_slot; /* 0: not asked for yet (lv_chan_kpi) */
 } lv_chan;
+
+/* Where the channel's KPIs are counted (metric.h). The first time takes a lock. @thread any */
+uint32_t lv__chan_kpi_new(lv_chan *chan);
+static inline uint32_t lv_chan_kpi(lv_chan *chan) {
+  uint32_t slot = atomic_load_explicit(&chan->kpi_slot, memory_order_acquire);
+  return __builtin_expect(slot != 0, 1) ? slot : lv__chan_kpi_new(chan);
+}
 
 #endif

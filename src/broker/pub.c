@@ -6,8 +6,10 @@
  *
  * A batch is contiguous in one block, so a record that does not fit closes the open batch; one that
  * is larger than a block gets a block of its own. An acknowledgement without a record rides a batch
- * without records. The KPIs of the gateway's way out are counted here, because here is the one
- * place that every message passes once with its outcome: GW_OUT or a drop.
+ * without records. The KPIs of the gateway are counted here, because here is the one place that
+ * every message passes once on its way in (GW_IN, as its batch is submitted) and once with its
+ * outcome (GW_OUT or a drop): a batch carries how many of its messages belong to which channel and
+ * protocol.
  *
  * @thread loop. Limits: queue_bytes_max, as bytes of records open or submitted and not done. The
  * bound is a threshold, not a wall: one record may exceed it. */
@@ -120,19 +122,42 @@ static lv_mono sent_pop(lane *ln) {
   return at;
 }
 
+static lv_metrics *row_of(lv_metrics *m, const lv_tally *t) {
+  return lv_metrics_row(m, lv_metrics_slot_app(t->slot), t->proto);
+}
+
+static void count_submit(lv_metrics *m, const lv_batch *b) {
+  lv_gauge(m, LV_G_QUEUE_BYTES, b->bytes);
+  lv_gauge(m, LV_G_INFLIGHT, b->msgs);
+  for (uint32_t i = 0; i < b->n_tally; i++) {
+    const lv_tally *t = &b->tally[i];
+    lv_metrics *row = row_of(m, t);
+    lv_chan_row *chan = lv_metrics_chan_row(m, t->slot);
+    lv_count(row, LV_C_GW_IN, t->msgs);
+    lv_count(row, LV_C_GW_IN_BYTES, t->bytes);
+    lv_chan_count(chan, LV_CH_IN, t->msgs);
+    lv_chan_count(chan, LV_CH_IN_BYTES, t->bytes);
+  }
+}
+
+static enum lv_counter drop_counter(int err) {
+  if (err == LV_E_DISK_FULL) return LV_C_DROP_GW_DISK_FULL;
+  if (err == LV_E_SHUTDOWN || err == LV_E_CLOSED) return LV_C_DROP_GW_SHUTDOWN;
+  return LV_C_DROP_GW_DISK;
+}
+
 static void count_outcome(lv_metrics *m, const lv_batch *b, lv_mono sent) {
   lv_gauge(m, LV_G_QUEUE_BYTES, -(int64_t)b->bytes);
   lv_gauge(m, LV_G_INFLIGHT, -(int64_t)b->msgs);
-  if (b->err == 0) {
-    lv_count(m, LV_C_GW_OUT, b->msgs);
-    lv_count(m, LV_C_GW_OUT_BYTES, b->bytes_in);
-    if (b->count) lv_hist_add(&m->commit, lv_mono_sub(lv_mono_now(), sent).ns, 1);
-    return;
+  for (uint32_t i = 0; i < b->n_tally; i++) {
+    const lv_tally *t = &b->tally[i];
+    lv_metrics *row = row_of(m, t);
+    lv_chan_row *chan = lv_metrics_chan_row(m, t->slot);
+    if (b->err == 0) lv_count(row, LV_C_GW_OUT_BYTES, t->bytes);
+    lv_count(row, b->err ? drop_counter(b->err) : LV_C_GW_OUT, t->msgs);
+    lv_chan_count(chan, b->err ? LV_CH_DROP_GW : LV_CH_STORED, t->msgs);
   }
-  enum lv_counter c = LV_C_DROP_GW_DISK;
-  if (b->err == LV_E_DISK_FULL) c = LV_C_DROP_GW_DISK_FULL;
-  if (b->err == LV_E_SHUTDOWN || b->err == LV_E_CLOSED) c = LV_C_DROP_GW_SHUTDOWN;
-  lv_count(m, c, b->msgs);
+  if (b->err == 0 && b->count) lv_hist_add(m->commit, lv_mono_sub(lv_mono_now(), sent).ns, 1);
 }
 
 /* Acknowledgements in order, each with its record: both walk forward once. */
@@ -220,13 +245,15 @@ static uint8_t *lane_space(lv_pub *p, uint8_t log, uint32_t size, lv_mono read_a
   return (uint8_t *)(uintptr_t)(b->start + b->bytes);
 }
 
-static void note_kind(lv_batch *b, const lv_rec_in *in, const lv_rec *rec) {
+static void note_kind(lv_metrics *m, lv_batch *b, const lv_rec_in *in, const lv_rec *rec) {
   if (in->kind != LV_REC_MSG) {
     b->flags |= LV_BATCH_STATE;
     return;
   }
   b->msgs++;
   b->bytes_in += in->val.n;
+  lv_chan_row *chan = lv_metrics_chan_row(m, in->kpi_slot);
+  lv_batch_tally(b, in->kpi_slot, in->kpi_proto, in->val.n, &chan->mark[in->kpi_proto]);
   if (rec->flags & LV_REC_RETAIN) b->flags |= LV_BATCH_RETAIN;
   if (rec->flags & LV_REC_QOS2) b->flags |= LV_BATCH_STATE;
 }
@@ -245,7 +272,7 @@ int lv_pub_add(lv_pub *p, uint8_t log, const lv_rec_in *in, lv_mono read_at, lv_
   b->bytes += size;
   b->count++;
   b->read_at = read_at;
-  note_kind(b, in, rec);
+  note_kind(p->metrics, b, in, rec);
   p->queued += size;
   if (lv_pub_full(p)) p->was_full = true;
   if (ret_rec) *ret_rec = rec;
@@ -282,8 +309,7 @@ static void submit_lane(lv_pub *p, lane *ln, lv_mono now) {
     b->next = NULL;
     sent_push(ln, now);
     p->waiting++;
-    lv_gauge(p->metrics, LV_G_QUEUE_BYTES, b->bytes);
-    lv_gauge(p->metrics, LV_G_INFLIGHT, b->msgs);
+    count_submit(p->metrics, b);
     int err = p->broker->ops->publish(p->broker, b);
     if (err) {
       b->err = err;

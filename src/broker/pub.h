@@ -1,8 +1,9 @@
 /* pub.h: a loop's side of publishing: records gathered during a turn, one batch a log, submitted at
  * the end of the turn.
  *
- * It keeps the gateway's side of the ledger for messages (kind MSG, batch->msgs): when a batch is
- * done, GW_OUT and GW_OUT_BYTES (err 0) or the drop DROP_GW_DISK_FULL, DROP_GW_SHUTDOWN,
+ * It keeps the gateway's side of the ledger for messages (kind MSG, batch->msgs), by what
+ * `kpi_slot` and `kpi_proto` of each say: GW_IN and GW_IN_BYTES when a batch is submitted; when it
+ * is done, GW_OUT and GW_OUT_BYTES (err 0) or the drop DROP_GW_DISK_FULL, DROP_GW_SHUTDOWN,
  * DROP_GW_DISK; the gauges QUEUE_BYTES and INFLIGHT; and the `commit` histogram (submit to done,
  * per batch).
  *

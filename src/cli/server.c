@@ -2,6 +2,7 @@
 #include "cli/server.h"
 #include "broker/broker.h"
 #include "broker/embedded/disk.h"
+#include "core/buf.h"
 #include "core/log.h"
 #include "gateway/gateway.h"
 #include "net/http.h"
@@ -145,6 +146,25 @@ static int open_net(lv_server *s, char *why) {
   return lv_net_open(s->loops, s->n_loops, s->conf, accept, &s->net, why);
 }
 
+/* What the broker says of itself. @thread libuv's pool */
+static void put_broker(void *arg, lv_buf *b) {
+  lv_broker *broker = arg;
+  lv_broker_desc d;
+  if (broker->ops->describe(broker, &d)) return;
+  lv_metrics_put(b, "lavva_broker_up", "gauge", "1 while the broker takes messages", d.healthy);
+  lv_metrics_put(b, "lavva_broker_queue_bytes", "gauge",
+                 "Bytes published and not yet written and synced", (double)d.queued_bytes);
+  lv_metrics_put(b, "lavva_broker_feed_bytes", "gauge",
+                 "Bytes that wait for the loops whose subscribers want them", (double)d.feed_bytes);
+  lv_metrics_put(b, "lavva_broker_disk_bytes", "gauge", "Size of the embedded log's files",
+                 (double)d.disk_bytes);
+  lv_metrics_put(b, "lavva_broker_tail_bytes", "gauge", "Newest messages kept in memory",
+                 (double)d.tail_bytes);
+  lv_metrics_put(b, "lavva_broker_segments", "gauge", "Files of the embedded log",
+                 (double)d.segments);
+  lv_metrics_put(b, "lavva_broker_channels", "gauge", "Channels of all apps", (double)d.channels);
+}
+
 int lv_server_start(lv_conf *conf, lv_disk *disk, lv_server **ret_server, char *why) {
   lv_server *s = calloc(1, sizeof *s);
   if (!s) abort();
@@ -158,6 +178,8 @@ int lv_server_start(lv_conf *conf, lv_disk *disk, lv_server **ret_server, char *
     err = tell_folder(s, lv_realm_open(s->realm, s->broker, s->loops, s->n_loops, why), why);
   if (!err) err = lv_gateway_new(s->realm, &s->gateway);
   if (!err) err = start_loops(s, why);
+  lv_metrics_role("serve");
+  if (!err) lv_metrics_source(put_broker, s->broker);
   if (!err) err = open_net(s, why);
   if (err) {
     if (!*why) snprintf(why, 512, "%s", lv_err_text(err));
@@ -197,6 +219,7 @@ uint32_t lv_server_stop(lv_server *s) {
     if (s->started[i]) lv_loop_call_wait(s->loops[i], quiesce, s->gateway);
   for (int i = 0; i < s->n_loops; i++)
     if (s->started[i]) lv_loop_stop(s->loops[i]);
+  lv_metrics_source(NULL, NULL);
   if (s->broker) s->broker->ops->close(s->broker);
   for (int i = 0; i < s->n_loops; i++)
     if (s->gateway && s->loops[i]) lv_gateway_loop_done(s->gateway, s->loops[i]);

@@ -1,11 +1,19 @@
 /* block.c: blocks and batches, recycled through pools (pool.h): a loop that fills blocks and a log
  * that drops them exchange magazines of 8 blocks. Process-wide bounds: 64 × 8 blocks at rest,
- * plus 16 a thread; 64 × 32 batches. A batch at rest keeps its ack array up to ACKS_KEEP. */
+ * plus 16 a thread; 64 × 32 batches. A batch at rest keeps its arrays of acks and tallies up to
+ * ACKS_KEEP and TALLIES_KEEP. */
 #include "core/block.h"
 #include "core/pool.h"
 #include <stdlib.h>
 
-enum { BLOCK_MAGIC = 0x4C42B10C, BATCH_MAGIC = 0x4C42BA7C, ACKS_FIRST = 64, ACKS_KEEP = 2048 };
+enum {
+  BLOCK_MAGIC = 0x4C42B10C,
+  BATCH_MAGIC = 0x4C42BA7C,
+  ACKS_FIRST = 64,
+  ACKS_KEEP = 2048,
+  TALLIES_FIRST = 8,
+  TALLIES_KEEP = 512
+};
 
 static lv_pool block_pool = {.size = sizeof(lv_block) + LV_BLOCK_SIZE,
                              .align = 16,
@@ -65,6 +73,7 @@ static void batch_init(void *obj) {
 
 static void batch_fini(void *obj) {
   free(((lv_batch *)obj)->acks);
+  free(((lv_batch *)obj)->tally);
 }
 
 static lv_pool batch_pool = {.size = sizeof(lv_batch),
@@ -80,10 +89,13 @@ static _Thread_local lv_pool_local batch_local;
 lv_batch *lv_batch_new(lv_block *block, const uint8_t *start) {
   assert(block->magic == BLOCK_MAGIC && start >= block->data && start <= block->data + block->cap);
   lv_batch *b = lv_pool_get(&batch_pool, &batch_local);
-  lv_ack *acks = b->acks;
-  uint32_t cap = b->cap_acks;
-  *b = (lv_batch){
-      .magic = BATCH_MAGIC, .block = block, .start = start, .acks = acks, .cap_acks = cap};
+  *b = (lv_batch){.magic = BATCH_MAGIC,
+                  .block = block,
+                  .start = start,
+                  .acks = b->acks,
+                  .cap_acks = b->cap_acks,
+                  .tally = b->tally,
+                  .cap_tally = b->cap_tally};
   atomic_init(&b->refs, 1);
   return b;
 }
@@ -109,6 +121,11 @@ void lv_batch_unref(lv_batch *b) {
     b->acks = NULL;
     b->cap_acks = 0;
   }
+  if (b->cap_tally > TALLIES_KEEP) {
+    free(b->tally);
+    b->tally = NULL;
+    b->cap_tally = 0;
+  }
   lv_pool_put(&batch_pool, &batch_local, b);
 }
 
@@ -122,4 +139,25 @@ void lv_batch_ack(lv_batch *b, lv_ack ack) {
     b->cap_acks = cap;
   }
   b->acks[b->n_acks++] = ack;
+}
+
+static lv_tally *tally_new(lv_batch *b, uint32_t slot, uint32_t proto, uint16_t *mark) {
+  if (b->n_tally == b->cap_tally) {
+    uint32_t cap = b->cap_tally ? b->cap_tally * 2 : TALLIES_FIRST;
+    lv_tally *t = realloc(b->tally, cap * sizeof *t);
+    if (!t) abort();
+    b->tally = t;
+    b->cap_tally = cap;
+  }
+  *mark = (uint16_t)b->n_tally; /* one that does not fit is a wrong hint, no more */
+  b->tally[b->n_tally] = (lv_tally){.slot = slot, .proto = proto};
+  return &b->tally[b->n_tally++];
+}
+
+void lv_batch_tally(lv_batch *b, uint32_t slot, uint32_t proto, uint32_t bytes, uint16_t *mark) {
+  assert(b->magic == BATCH_MAGIC);
+  lv_tally *t = *mark < b->n_tally ? &b->tally[*mark] : NULL;
+  if (!t || t->slot != slot || t->proto != proto) t = tally_new(b, slot, proto, mark);
+  t->msgs++;
+  t->bytes += bytes;
 }

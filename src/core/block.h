@@ -50,6 +50,13 @@ typedef struct lv_ack {
   uint32_t index; /* of its record in the batch, for the position; UINT32_MAX: none */
 } lv_ack;
 
+/* How many of a batch's messages count for one channel and protocol (metric.h). */
+typedef struct lv_tally {
+  uint32_t slot, proto;
+  uint32_t msgs;
+  uint64_t bytes;
+} lv_tally;
+
 enum lv_batch_flag {
   LV_BATCH_RETAIN = 1, /* a message in it has RETAIN */
   LV_BATCH_STATE = 2,  /* it has keyed state (STATE, QoS 2) */
@@ -74,6 +81,8 @@ typedef struct lv_batch {
   uint64_t first_offset_hint;
   lv_ack *acks;
   uint32_t n_acks, cap_acks;
+  lv_tally *tally; /* they add up to msgs and bytes_in, or there are none */
+  uint32_t n_tally, cap_tally;
   void (*done)(struct lv_batch *batch); /* @thread loop: exactly once, never inside publish */
   void *arg;
   struct lv_batch *next; /* broker's queues */
@@ -93,5 +102,8 @@ lv_batch *lv_batch_ref(lv_batch *b);
 void lv_batch_unref(lv_batch *b);
 /* Appends an acknowledgement. @thread loop, before publish */
 void lv_batch_ack(lv_batch *b, lv_ack ack);
+/* Counts a message of `bytes` value bytes for slot and proto; *mark is a hint, kept with these two
+ * by the caller, where in the batch their tally may be. @thread loop, before publish */
+void lv_batch_tally(lv_batch *b, uint32_t slot, uint32_t proto, uint32_t bytes, uint16_t *mark);
 
 #endif

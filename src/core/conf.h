@@ -109,6 +109,7 @@ typedef struct lv_conf {
   uint64_t publish_queue_bytes; /* given to the broker and not acknowledged, per loop: then pause */
   uint64_t segment_bytes, tail_bytes, disk_reserve_bytes; /* embedded log */
   uint32_t sync_interval_ms; /* background write-out of `memory` channels */
+  uint32_t metrics_channels; /* channels of each app with KPIs of their own */
   lv_limits limits;          /* process-wide */
   const lv_app *apps;
   uint32_t n_apps;

@@ -4,6 +4,7 @@
  * To add a key: a field here, its place in conf.h, `docs/config.md` made anew (make docs). */
 #include "core/conf_int.h"
 #include "core/log.h"
+#include "core/metric.h"
 
 #define N(a) (uint32_t)(sizeof(a) / sizeof *(a))
 #define KiB (1ull << 10)
@@ -366,6 +367,18 @@ static const lv__conf_section storage_section = {
     .fields = storage_fields,
     .n_fields = N(storage_fields)};
 
+/* ---- metrics ---- */
+static const lv__conf_field metrics_fields[] = {
+    SERVER("channels", NUMBER, metrics_channels, 0, 0, LV_KPI_CHANS_MAX, "100", NULL,
+           "channels of each app that have metrics of their own, in the order in which they come "
+           "up; the others are `_other`"),
+};
+static const lv__conf_section metrics_section = {
+    .title = "metrics",
+    .about = "What `/metrics` shows. All apps together have at most 10,000 channels of their own.",
+    .fields = metrics_fields,
+    .n_fields = N(metrics_fields)};
+
 /* ---- the document ---- */
 static const lv__conf_field root_fields[] = {
     {.name = "server", .type = LV__CONF_SECTION, .section = &server_section, .help = "the process"},
@@ -380,6 +393,10 @@ static const lv__conf_field root_fields[] = {
      .type = LV__CONF_SECTION,
      .section = &storage_section,
      .help = "the embedded log"},
+    {.name = "metrics",
+     .type = LV__CONF_SECTION,
+     .section = &metrics_section,
+     .help = "what `/metrics` shows"},
     {.name = "limits",
      .type = LV__CONF_SECTION,
      .offset = offsetof(lv_conf, limits),

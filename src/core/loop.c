@@ -34,6 +34,7 @@ struct lv_loop_priv {
   uv_async_t async;
   uv_timer_t timer;
   int64_t timer_due_ns; /* what the uv timer is set for, in loop time */
+  int64_t woke_ns;      /* when this turn began; 0: not yet */
   pthread_t thread;
   uv_sem_t started;
   void (*init)(lv_loop *loop, void *arg);
@@ -55,6 +56,7 @@ bool lv_loop_here(const lv_loop *loop) {
 void lv_loop_tick(lv_loop *loop) {
   loop->now = lv_mono_now();
   loop->wall = lv_wall_now();
+  if (loop->stale) loop->priv->woke_ns = loop->now.ns;
   loop->stale = false;
 }
 
@@ -173,6 +175,8 @@ static void on_prepare(uv_prepare_t *prepare) {
     uv_idle_start(&p->idle, on_idle);
   else
     uv_idle_stop(&p->idle);
+  if (p->woke_ns) lv_hist_add(loop->metrics->turn, lv_mono_now().ns - p->woke_ns, 1);
+  p->woke_ns = 0;
   loop->stale = true;
 }
 
@@ -219,6 +223,7 @@ int lv_loop_new(int index, lv_loop **ret_loop) {
   loop->priv = p;
   loop->scratch = scratch;
   loop->metrics = lv_metrics_new();
+  lv_metrics_loop(loop->metrics, index);
   for (int i = 0; i < LV_PHASE_COUNT; i++) p->hooks_tail[i] = &p->hooks[i];
   make_handles(loop);
   uv_sem_init(&p->started, 0);

@@ -143,6 +143,8 @@ typedef struct lv_rec_in {
   int64_t tms;       /* used when has_tms */
   uint64_t session;  /* used when has_session */
   bool has_expiry, has_tms, has_session;
+  uint32_t kpi_slot; /* whom it counts for (metric.h); not in the record */
+  uint8_t kpi_proto;
 } lv_rec_in;
 
 /* Bytes that the record of `in` takes (a multiple of 8), or LV_E_TOO_BIG. @thread any */

@@ -45,6 +45,10 @@ static uint32_t now_ms(const lv_mqtt_conn *mc) {
   return (uint32_t)(mc->conn->loop->now.ns / 1000000);
 }
 
+static uint8_t proto_of(const lv_mqtt_conn *mc) {
+  return mc->conn->ssl ? LV_KPI_MQTTS : LV_KPI_MQTT;
+}
+
 static void put(lv_mqtt_conn *mc, const uint8_t *p, uint32_t n) {
   memcpy(lv_outq_put(&mc->conn->outq, n, 0, (lv_mono){0}), p, n);
   lv_conn_dirty(mc->conn);
@@ -176,6 +180,7 @@ static void claimed(lv_claim *claim, lv_sess *sess, int err) {
                                     .outq = &mc->conn->outq,
                                     .connect = &hs->connect,
                                     .auth = lv_auth_ref(hs->auth),
+                                    .proto = proto_of(mc),
                                     .ready = ready});
 }
 
@@ -195,7 +200,8 @@ static int connect_check(lv_mqtt_conn *mc, lv_handshake *hs) {
   if (m->auth_method.n) return LV_E_AUTH_METHOD; /* we have no enhanced authentication */
   int err = lv__auth_connect(mc->gl->gateway->realm, conf, mc->conn, m, &hs->auth);
   if (err) {
-    lv_count(mc->conn->loop->metrics, LV_C_CONN_BAD_AUTH, 1);
+    lv_count(lv_metrics_row(mc->conn->loop->metrics, LV_KPI_NO_APP, proto_of(mc)),
+             LV_C_CONN_BAD_AUTH, 1);
     return err;
   }
   err = take_slot(mc, hs->auth);

@@ -119,6 +119,12 @@ static void slab_put(lv__netloop *nl, lv_conn *c) {
   forget(nl);
 }
 
+/* ops NULL: its protocol has not begun. */
+static void gauge_conn(lv_conn *c, const lv_conn_ops *ops, int by) {
+  uint32_t tls = c->listener->ctx != NULL;
+  lv_gauge(c->loop->metrics, ops ? (enum lv_gauge)(ops->gauge + tls) : LV_G_CONNS_NEW, by);
+}
+
 /* ---- opening ---- */
 
 lv_conn *lv__conn_open(lv_listener *l, int fd) {
@@ -140,7 +146,7 @@ lv_conn *lv__conn_open(lv_listener *l, int fd) {
   c->in_max = 64 * 1024;
   lv_outq_init(&c->outq);
   c->state = LV__PREFACE;
-  lv_count(c->loop->metrics, LV_C_CONN_OPENED, 1);
+  lv_count(lv__listener_kpi(c->listener), LV_C_CONN_OPENED, 1);
   lv_gauge(c->loop->metrics, LV_G_CONNS_NEW, 1);
   if (l->proxy || l->ctx) {
     lv_conn_deadline(c, LV_MS(l->preface_ms));
@@ -160,13 +166,13 @@ bool lv__conn_accepted(lv_conn *c) {
   int rc = l->accept.on_accept(c, l->accept.arg);
   if (rc < 0) {
     c->ops = NULL;
-    lv_count(c->loop->metrics, LV_C_CONN_REFUSED, 1);
+    lv_count(lv__listener_kpi(c->listener), LV_C_CONN_REFUSED, 1);
     lv_conn_close(c, rc, false);
     return false;
   }
   assert(c->ops && c->ops->on_bytes && c->ops->on_close && c->in_max > 0);
   lv_gauge(c->loop->metrics, LV_G_CONNS_NEW, -1);
-  lv_gauge(c->loop->metrics, c->ops->gauge, 1);
+  gauge_conn(c, c->ops, 1);
   lv__conn_poll(c);
   return true;
 }
@@ -174,8 +180,8 @@ bool lv__conn_accepted(lv_conn *c) {
 void lv_conn_switch(lv_conn *c, const lv_conn_ops *ops, void *data) {
   conn_check(c);
   assert(c->state == LV__OPEN && c->ops && ops);
-  lv_gauge(c->loop->metrics, c->ops->gauge, -1);
-  lv_gauge(c->loop->metrics, ops->gauge, 1);
+  gauge_conn(c, c->ops, -1);
+  gauge_conn(c, ops, 1);
   c->ops = ops;
   c->data = data;
   if (c->in && !c->paused) {
@@ -357,16 +363,16 @@ void lv_conn_close(lv_conn *c, int err, bool flush) {
 static void count_end(lv_conn *c) {
   switch (c->close_err) {
   case LV_E_TIMEOUT:
-  case LV_E_KEEP_ALIVE: lv_count(c->loop->metrics, LV_C_CONN_TIMEOUT, 1); break;
+  case LV_E_KEEP_ALIVE: lv_count(lv__listener_kpi(c->listener), LV_C_CONN_TIMEOUT, 1); break;
   case LV_E_MALFORMED:
   case LV_E_PROTOCOL:
   case LV_E_VERSION:
   case LV_E_TOO_BIG:
   case LV_E_TOPIC_ALIAS:
-  case LV_E_RECEIVE_MAX: lv_count(c->loop->metrics, LV_C_CONN_PROTOCOL, 1); break;
+  case LV_E_RECEIVE_MAX: lv_count(lv__listener_kpi(c->listener), LV_C_CONN_PROTOCOL, 1); break;
   default: break;
   }
-  lv_count(c->loop->metrics, LV_C_CONN_CLOSED, 1);
+  lv_count(lv__listener_kpi(c->listener), LV_C_CONN_CLOSED, 1);
 }
 
 /* The gauge of waiting bytes counts connections whose kernel buffer is full, as they were when they
@@ -394,7 +400,7 @@ static void end_protocol(lv_conn *c) {
   c->state = LV__LINGER; /* nothing can mark it dirty any more */
   count_end(c);
   const lv_conn_ops *ops = c->ops;
-  lv_gauge(c->loop->metrics, ops ? ops->gauge : LV_G_CONNS_NEW, -1);
+  gauge_conn(c, ops, -1);
   if (ops) ops->on_close(c, c->close_err);
   c->ops = NULL;
   c->data = NULL;

@@ -25,7 +25,7 @@ typedef struct ssl_st SSL;
 
 typedef struct lv_conn_ops {
   const char *name;
-  enum lv_gauge gauge; /* which gauge counts these connections */
+  enum lv_gauge gauge; /* counts these connections; the next one those over TLS */
   /* Bytes have arrived: n at p, earlier unconsumed ones included. Returns how many were consumed:
    * everything it can do something with, unless it paused or closed the connection. Not called
    * while paused. c->want (0 at the call) may be set to the total that makes sense to call again

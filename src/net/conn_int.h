@@ -85,6 +85,13 @@ typedef struct lv_listener {
   bool proxy, http, polling, closed;
 } lv_listener;
 
+/* Where the listener's connections are counted, those not yet logged in included. @thread loop */
+static inline lv_metrics *lv__listener_kpi(const lv_listener *l) {
+  uint32_t proto =
+      l->http ? (l->ctx ? LV_KPI_HTTPS : LV_KPI_HTTP) : (l->ctx ? LV_KPI_MQTTS : LV_KPI_MQTT);
+  return lv_metrics_row(l->nl->loop->metrics, LV_KPI_NO_APP, proto);
+}
+
 /* ---- conn.c ---- */
 /* Per-loop state: registers the hook and watches epfd, which it takes over. @thread loop */
 void lv__netloop_init(lv__netloop *nl, lv_loop *loop, struct lv_net *net, int epfd);

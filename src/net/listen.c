@@ -226,7 +226,7 @@ static void on_handover(lv_loop *loop, lv_mail *mail) {
 }
 
 static void refuse(lv_listener *l, int fd) {
-  lv_count(l->nl->loop->metrics, LV_C_CONN_REFUSED, 1);
+  lv_count(lv__listener_kpi(l), LV_C_CONN_REFUSED, 1);
   close(fd);
 }
 

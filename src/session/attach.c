@@ -64,8 +64,8 @@ void lv__offline_arm(lv_sess *s) {
 }
 
 void lv__recovered_start(lv_sess *s) {
-  if (s->pending) lv_gauge(lv__metrics(s->shard), LV_G_PENDING, s->pending);
-  lv_count(lv__metrics(s->shard), LV_C_HUB_OWED, s->pending);
+  lv_gauge(lv__kpi(s), LV_G_PENDING, s->pending);
+  lv_count(lv__kpi(s), LV_C_HUB_OWED, s->pending);
   if (!s->auth) {
     free(s->more->will);
     s->more->will = NULL;
@@ -95,6 +95,8 @@ static void bind_conn(lv_sess *s, const lv_attach *a) {
   s->conn = a->conn;
   s->outq = a->outq;
   s->version = c->version;
+  s->proto = a->proto & 7u;
+  lv_gauge(lv__kpi(s), LV_G_CLIENTS, 1);
   s->conn_epoch++;
   s->expiry_s = grant_expiry(s, c);
   s->persistent = s->expiry_s > 0;
@@ -289,7 +291,8 @@ void lv_sess_detach(lv_sess *s, int err) {
   uint32_t gone = lv_outq_gone(s->outq, lv_mqtt_count_publishes, &stamp);
   if (gone && !(stamp.ns & LV_STAMP_PART)) lv_sess_sent(s, gone, stamp);
   uint32_t q0 = s->q0_queued + (s->lag ? s->lag->q0 : 0);
-  lv_count(lv__metrics(shard), LV_C_DROP_HUB_DISCONNECTED, q0);
+  lv__kpi_drop(shard, lv__kpi(s), s->app_id, 0, LV_C_DROP_HUB_DISCONNECTED, q0);
+  lv_gauge(lv__kpi(s), LV_G_CLIENTS, -1);
   lv__settle_pending(s, q0);
   s->q0_queued = 0;
   if (s->lag) s->lag->q0 = 0;

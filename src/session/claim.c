@@ -98,7 +98,7 @@ void lv__sess_link(lv_shard *s, lv_sess *sess) {
   sess->next = s->sessions;
   if (sess->next) sess->next->prev = sess;
   s->sessions = sess;
-  lv_gauge(lv__metrics(s), LV_G_SESSIONS, 1);
+  lv_gauge(lv__kpi_app(s, sess->app_id), LV_G_SESSIONS, 1);
 }
 
 void lv__sess_unlink(lv_sess *sess) {
@@ -110,7 +110,7 @@ void lv__sess_unlink(lv_sess *sess) {
   }
   if (sess->next) sess->next->prev = sess->prev;
   sess->prev = sess->next = NULL;
-  lv_gauge(lv__metrics(s), LV_G_SESSIONS, -1);
+  lv_gauge(lv__kpi_app(s, sess->app_id), LV_G_SESSIONS, -1);
 }
 
 /* Everything that belongs to the session's past goes; the object stays, as new. */

@@ -258,7 +258,7 @@ static void answer(lv_sess *s, uint8_t qos, uint16_t pid, uint8_t reason) {
 }
 
 static int reject(lv_sess *s, const lv_mqtt_publish *p, int err) {
-  lv_count(lv__metrics(s->shard), lv__reject_counter(err), 1);
+  lv_count(lv__kpi(s), lv__reject_counter(err), 1);
   if (err == LV_E_RECEIVE_MAX || err == LV_E_TOPIC_ALIAS || err == LV_E_MALFORMED ||
       err == LV_E_PROTOCOL)
     return err;
@@ -294,19 +294,18 @@ bool lv__publish_rec(lv_shard *s, lv_auth *auth, lv_rec_in *in, lv_slice topic, 
   lv_rec *rec;
   in->kind = LV_REC_MSG;
   in->chan = chan->id;
+  in->kpi_slot = lv_chan_kpi(chan);
   in->topic = topic;
   in->ingest_ns = s->loop->wall.ns;
   *ret_err = lv_pub_add(s->pub, chan->durability, in, read_at, &rec);
   if (*ret_err) return false;
   *ret_log = chan->durability;
-  lv_count(lv__metrics(s), LV_C_GW_IN, 1);
-  lv_count(lv__metrics(s), LV_C_GW_IN_BYTES, in->val.n);
   return true;
 }
 
 /* A QoS 2 publish that was seen before: answered again, stored once. */
 static int publish_again(lv_sess *s, const lv_mqtt_publish *p, uint8_t state) {
-  lv_count(lv__metrics(s->shard), LV_C_GW_REJ_DUP, 1);
+  lv_count(lv__kpi(s), LV_C_GW_REJ_DUP, 1);
   if (state == LV_IN_STORED) answer(s, 2, p->packet_id, 0);
   return 0; /* while it is being stored its PUBREC is due anyway */
 }
@@ -325,7 +324,7 @@ int lv_sess_publish(lv_sess *s, lv_mqtt_publish *p, lv_mono read_at) {
     s->held = 1;
     return LV_E_BUSY;
   }
-  lv_count(lv__metrics(shard), LV_C_GW_OFFERED, 1);
+  lv_count(lv__kpi(s), LV_C_GW_OFFERED, 1);
   int err = p->has_alias ? lv__alias_in(s, p) : 0;
   if (err) return reject(s, p, err);
   lv_in2_id *seen = p->qos == 2 ? in2_find(s, p->packet_id) : NULL;
@@ -340,6 +339,7 @@ int lv_sess_publish(lv_sess *s, lv_mqtt_publish *p, lv_mono read_at) {
                   .pid = lv_sess_id(s),
                   .props = lv_mqtt_publish_forward(p, scratch),
                   .val = p->payload,
+                  .kpi_proto = s->proto,
                   .has_expiry = p->has_expiry,
                   .expiry_s = p->expiry_s};
   if (p->qos == 2) {
@@ -351,7 +351,7 @@ int lv_sess_publish(lv_sess *s, lv_mqtt_publish *p, lv_mono read_at) {
   free(scratch);
   if (!ok) {
     if (err != 1) return reject(s, p, err);
-    lv_count(lv__metrics(shard), LV_C_GW_REJ_SYS, 1); /* acked and dropped (design: $SYS) */
+    lv_count(lv__kpi(s), LV_C_GW_REJ_SYS, 1); /* acked and dropped (design: $SYS) */
     if (p->qos) answer(s, p->qos, p->packet_id, 0);
     if (p->qos == 2) lv__in2_add(s, p->packet_id, LV_IN_STORED, s->durability);
     return 0;

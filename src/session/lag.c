@@ -93,6 +93,7 @@ static bool take(lv_sess *s, const lv_rec *rec, uint8_t log) {
                         .rec = rec,
                         .qos = qos,
                         .log = log,
+                        .slot = lv_chan_kpi(chan),
                         .flags = (uint8_t)(LV_DELIVER_REPLAY | (retain ? LV_DELIVER_RETAIN : 0))});
   lv_block_unref(copy);
   return true;
@@ -114,8 +115,8 @@ static void go_live(lv_sess *s) {
   }
   if (s->pending > held) {
     uint32_t lost = s->pending - held;
-    lv_count(lv__metrics(s->shard), why, lost);
-    lv_gauge(lv__metrics(s->shard), LV_G_PENDING, -(int64_t)lost);
+    lv__kpi_drop(s->shard, lv__kpi(s), s->app_id, 0, why, lost);
+    lv_gauge(lv__kpi(s), LV_G_PENDING, -(int64_t)lost);
     s->pending = held;
   }
 }

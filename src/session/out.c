@@ -20,7 +20,7 @@
 enum { PASS_LOOK_MAX = 256 }; /* waiting deliveries that are looked at before one may go past */
 
 static lv_metrics *mx(const lv_sess *s) {
-  return lv__metrics(s->shard);
+  return lv__kpi(s);
 }
 
 /* ---- counting ---- */
@@ -43,9 +43,13 @@ static void settle_pending(lv_sess *s, const lv_delivery *d) {
   }
 }
 
+static uint32_t slot_of(const lv_sess *s, const lv_delivery *d) {
+  return d->slot || !d->rec ? d->slot : lv__kpi_slot_of(s->shard, d->rec);
+}
+
 static void drop(lv_sess *s, const lv_delivery *d, enum lv_counter why) {
   if (d->flags & LV_DELIVER_STORED) return;
-  lv_count(mx(s), why, 1);
+  lv__kpi_drop(s->shard, mx(s), s->app_id, slot_of(s, d), why, 1);
   settle_pending(s, d);
   if (d->member) lv__share_done(d->member, d->log, d->rec->lsn);
 }
@@ -65,7 +69,8 @@ void lv_sess_sent(lv_sess *s, uint32_t n, lv_mono stamp) {
     s->q0_queued -= n;
     lv__settle_pending(s, n);
   }
-  if (stamp.ns > LV_STAMP_BITS) lv_hist_add(&m->latency, s->shard->loop->now.ns - stamp.ns, n);
+  if (stamp.ns > LV_STAMP_BITS)
+    lv_hist_add(lv__metrics(s->shard)->latency, s->shard->loop->now.ns - stamp.ns, n);
 }
 
 /* ---- the window ---- */
@@ -235,7 +240,8 @@ static int encode(lv_sess *s, const lv_delivery *d, uint16_t pid, bool dup) {
     s->q0_queued++;
     if (d->member) s->pending++; /* from here on it is this connection's */
   }
-  lv_count(mx(s), LV_C_HUB_OUT_BYTES, o.payload.n);
+  if (!dup && !(d->flags & LV_DELIVER_STORED))
+    lv__kpi_sent(mx(s), lv_metrics_chan_row(lv__metrics(s->shard), slot_of(s, d)), 1, o.payload.n);
   s->shard->link->dirty(s->conn);
   return 0;
 }
@@ -774,7 +780,7 @@ void lv__out_drop_all(lv_sess *s, enum lv_counter why) {
     win_done(s, o);
   }
   if (s->pending) {
-    lv_count(mx(s), why, s->pending);
+    lv__kpi_drop(s->shard, mx(s), s->app_id, 0, why, s->pending);
     lv_gauge(mx(s), LV_G_PENDING, -(int64_t)s->pending);
     s->pending = 0;
   }

@@ -126,9 +126,11 @@ static void auths_trim(lv_realm *r) {
 /* ---- start and reload ---- */
 
 static int declare_channels(lv_realm *r, char *why) {
+  lv_metrics_chans_max(r->conf->metrics_channels);
   for (uint32_t i = 0; i < r->conf->n_apps; i++) {
     const lv_app *app = &r->conf->apps[i];
     uint32_t app_id = lv_realm_app_id(r, app->name);
+    lv_metrics_app(app_id, (const char *)app->name.p, app->name.n);
     lv_embedded_app(r->broker, app->name, app_id);
     for (uint32_t k = 0; k < app->n_channels; k++) {
       lv_chan *chan;
@@ -140,6 +142,7 @@ static int declare_channels(lv_realm *r, char *why) {
                  (int)app->name.n, app->name.p, lv_err_text(err));
         return err;
       }
+      (void)lv_chan_kpi(chan);
     }
   }
   return 0;

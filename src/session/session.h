@@ -102,6 +102,7 @@ typedef struct lv_attach {
   lv_outq *outq;
   const lv_mqtt_connect *connect; /* borrowed for the call */
   lv_auth *auth;                  /* one reference is taken */
+  uint8_t proto;                  /* enum lv_kpi_proto */
   void (*ready)(void *conn, lv_sess *sess, bool session_present, int err);
 } lv_attach;
 void lv_sess_attach(lv_sess *sess, const lv_attach *a);

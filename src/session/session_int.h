@@ -139,6 +139,7 @@ typedef struct lv_delivery {
   struct lv_share_member *member; /* shared subscription it came through, or NULL */
   lv_mono read_at;
   uint32_t sub_id;         /* of the shared subscription */
+  uint32_t slot;           /* of the channel's KPIs; 0: found when needed */
   uint8_t qos, log, flags; /* enum lv_deliver_flag */
 } lv_delivery;
 
@@ -248,6 +249,7 @@ struct lv_sess {
   uint8_t persistent : 1, present : 1, ended : 1, clean_exit : 1, started : 1, in_saving : 1,
       releasing : 1, sub_ids : 1;
   uint8_t assigned : 1, request_problem : 1, stored : 1;
+  uint8_t proto : 3;     /* enum lv_kpi_proto: how its client is, or was last, connected */
   uint8_t resending : 1; /* some of the window is not sent again yet (attach.c) */
   uint8_t elsewhere : 1; /* the log that is not `durability` has a record of it too */
   uint8_t held : 1;      /* the client is not read until answers have left (LV_E_BUSY) */
@@ -301,6 +303,32 @@ static inline const lv_limits *lv__limits(const lv_sess *s) {
 }
 static inline lv_metrics *lv__metrics(const lv_shard *s) {
   return s->loop->metrics;
+}
+/* Where the KPIs of an app, or of a session, are counted on this loop. */
+static inline lv_metrics *lv__kpi_app(const lv_shard *s, uint32_t app_id) {
+  return lv_metrics_row(s->loop->metrics, app_id, LV_KPI_NONE);
+}
+static_assert(LV_KPI_PROTO_COUNT <= 8, "lv_sess.proto has 3 bits");
+static inline lv_metrics *lv__kpi(const lv_sess *s) {
+  return lv_metrics_row(s->shard->loop->metrics, s->app_id, s->proto);
+}
+/* n deliveries of one channel (slot 0: nobody knows which) to this row's subscribers end here. */
+static inline void lv__kpi_drop(const lv_shard *s, lv_metrics *row, uint32_t app_id, uint32_t slot,
+                                enum lv_counter why, uint64_t n) {
+  if (n == 0) return;
+  if (slot == 0) slot = lv_metrics_unknown_slot(app_id);
+  lv_count(row, why, n);
+  lv_chan_count(lv_metrics_chan_row(s->loop->metrics, slot), LV_CH_DROP_HUB, n);
+}
+/* A message of so many bytes is in n send queues for the first time. */
+static inline void lv__kpi_sent(lv_metrics *row, lv_chan_row *chan, uint32_t n, uint32_t bytes) {
+  lv_count(row, LV_C_HUB_OUT_BYTES, (uint64_t)n * bytes);
+  lv_chan_count(chan, LV_CH_OUT, n);
+  lv_chan_count(chan, LV_CH_OUT_BYTES, (uint64_t)n * bytes);
+}
+static inline uint32_t lv__kpi_slot_of(const lv_shard *s, const lv_rec *rec) {
+  lv_chan *chan = s->broker->ops->chan(s->broker, rec->chan);
+  return chan ? lv_chan_kpi(chan) : 0;
 }
 lv_subindex *lv__shard_index(lv_shard *s, uint32_t app_id);
 
@@ -438,7 +466,7 @@ void lv__save(lv_sess *sess, uint8_t how);
 int lv__store_replay(void *realm, lv_slice key, lv_slice value, const lv_rec *rec, uint8_t log);
 void lv__recovery_begin(lv_realm *r);
 void lv__recovery_end(lv_realm *r);
-void lv__interest(lv_shard *shard, int by);
+void lv__interest(lv_shard *shard, uint32_t app_id, int by);
 lv_pos lv__sess_position(const lv_sess *sess);
 
 /* sys.c */

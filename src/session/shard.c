@@ -94,9 +94,11 @@ static uint8_t min_u8(uint8_t a, uint8_t b) {
 typedef struct lv_fan {
   lv_batch *batch;
   const lv_rec *rec;
-  lv_frame frame[4]; /* by version (5.0: +1) and retain (+2) */
-  uint8_t made;      /* bits of those */
-  bool share;        /* enough subscribers to share frames */
+  lv_frame frame[4];                         /* by version (5.0: +1) and retain (+2) */
+  uint8_t made;                              /* bits of those */
+  uint32_t slot;                             /* of the channel's KPIs */
+  uint32_t owed, framed[LV_KPI_PROTO_COUNT]; /* counted once all targets are through */
+  bool share;                                /* enough subscribers to share frames */
 } lv_fan;
 
 /* Whether a session that is away or lags is owed the record. */
@@ -115,8 +117,7 @@ static void fan_one(lv_shard *s, lv_fan *f, const lv_target *t) {
   bool retain = (flags & LV_SUB_AS_PUBLISHED) && (f->rec->flags & LV_REC_RETAIN);
   bool later = sess->lag || !sess->conn; /* its cursor comes here in its own time */
   if (later && !owed_later(sess, f, qos)) return;
-  lv_count(lv__metrics(s), LV_C_HUB_OWED, 1);
-  lv_gauge(lv__metrics(s), LV_G_PENDING, 1);
+  f->owed++;
   sess->pending++;
   if (later) return;
   if (qos == 0 && f->share) {
@@ -125,6 +126,7 @@ static void fan_one(lv_shard *s, lv_fan *f, const lv_target *t) {
       f->made |= (uint8_t)(1u << i);
     if ((f->made & (1u << i)) && frame_fits(sess, t, &f->frame[i])) {
       frame_send(sess, s->frames, &f->frame[i], f->batch->read_at);
+      f->framed[sess->proto]++;
       return;
     }
   }
@@ -133,14 +135,28 @@ static void fan_one(lv_shard *s, lv_fan *f, const lv_target *t) {
                                    .read_at = f->batch->read_at,
                                    .qos = qos,
                                    .log = f->batch->log,
+                                   .slot = f->slot,
                                    .flags = retain ? LV_DELIVER_RETAIN : 0});
 }
 
-static void fan_out(lv_shard *s, lv_batch *batch, const lv_rec *rec, lv_subindex *x) {
+static void fan_count(lv_shard *s, const lv_fan *f, const lv_chan *chan) {
+  lv_metrics *app = lv__kpi_app(s, chan->app_id);
+  lv_count(app, LV_C_HUB_OWED, f->owed);
+  lv_gauge(app, LV_G_PENDING, f->owed);
+  if (!f->share) return;
+  for (uint32_t p = 0; p < LV_KPI_PROTO_COUNT; p++) {
+    if (!f->framed[p]) continue;
+    lv__kpi_sent(lv_metrics_row(lv__metrics(s), chan->app_id, p),
+                 lv_metrics_chan_row(lv__metrics(s), f->slot), f->framed[p], lv_rec_val(f->rec).n);
+  }
+}
+
+static void fan_out(lv_shard *s, lv_batch *batch, const lv_rec *rec, lv_chan *chan) {
+  lv_subindex *x = s->index[chan->app_id];
   const lv_match *m = lv_subindex_match(x, lv_rec_topic(rec));
   if (m->n == 0) return;
   uint32_t ttl;
-  lv_fan f = {.batch = batch, .rec = rec};
+  lv_fan f = {.batch = batch, .rec = rec, .slot = lv_chan_kpi(chan)};
   f.share = m->n >= FRAME_TARGETS_MIN && !lv_rec_expiry(rec, &ttl);
   /* All variants of one record must lie in one block, which queues then refer to. */
   if (f.share && s->frames && s->frames->used + 4 * (rec->size + 64) > s->frames->cap) {
@@ -155,6 +171,7 @@ static void fan_out(lv_shard *s, lv_batch *batch, const lv_rec *rec, lv_subindex
       fan_one(s, &f, &m->targets[i]);
     }
   }
+  if (f.owed) fan_count(s, &f, chan);
 }
 
 static void feed(lv_loop *loop, lv_batch *batch, void *arg) {
@@ -165,13 +182,35 @@ static void feed(lv_loop *loop, lv_batch *batch, void *arg) {
     if (rec->kind != LV_REC_MSG) continue;
     lv_chan *chan = s->broker->ops->chan(s->broker, rec->chan);
     if (!chan || chan->app_id >= s->n_index || !s->index[chan->app_id]) continue;
-    fan_out(s, batch, rec, s->index[chan->app_id]);
+    fan_out(s, batch, rec, chan);
   }
   s->seen.lsn[batch->log] = batch->lsn_end;
   s->feeding = false;
 }
 
 /* ---- life ---- */
+
+/* Gauges of each app: the most that one session is owed, and how many read the log. */
+static void count_lag(lv_shard *s) {
+  lv_metrics *m = lv__metrics(s);
+  uint32_t n = m->n_rows / LV_KPI_PROTO_COUNT;
+  struct lag_of_app {
+    int64_t max, lagging;
+  } *app = calloc(n + 1, sizeof *app);
+  if (!app) abort();
+  for (const lv_sess *sess = s->sessions; sess; sess = sess->next) {
+    struct lag_of_app *a = &app[sess->app_id + 1 < n ? sess->app_id + 1 : n];
+    if (sess->pending > a->max) a->max = sess->pending;
+    a->lagging += sess->lag != NULL;
+  }
+  for (uint32_t i = 1; i < n; i++) {
+    lv_metrics *row = m->rows[i * LV_KPI_PROTO_COUNT + LV_KPI_NONE];
+    if (!row) continue;
+    lv_gauge_set(row, LV_G_LAG_MAX, app[i].max);
+    lv_gauge_set(row, LV_G_LAGGING, app[i].lagging);
+  }
+  free(app);
+}
 
 static void lazy_tick(lv_timer *t) {
   lv_shard *s = (lv_shard *)((char *)t - offsetof(lv_shard, lazy));
@@ -180,6 +219,7 @@ static void lazy_tick(lv_timer *t) {
     if (sess->save == 1) lv__save(sess, 2);
     if (sess->lag) lv__lag_pump(sess);
   }
+  count_lag(s);
   lv__share_tick(s);
   lv__sys_tick(s);
 }

@@ -38,10 +38,10 @@ static void wait_grow(lv_share *sh) {
 }
 
 void lv__share_wait(lv_share *sh, lv_wait w, bool front) {
-  lv_metrics *mx = lv__metrics(sh->home);
+  lv_metrics *mx = lv__kpi_app(sh->home, sh->app_id);
   uint32_t max = w.qos ? LV_SHARE_WAIT_MAX : sh->home->conf->limits.queue_messages;
   if (sh->count >= max && !front) {
-    lv_count(mx, LV_C_DROP_HUB_SLOW, 1);
+    lv__kpi_drop(sh->home, mx, sh->app_id, 0, LV_C_DROP_HUB_SLOW, 1);
     lv_gauge(mx, LV_G_PENDING, -1);
     return;
   }
@@ -137,6 +137,7 @@ void lv__share_done(lv_share_member *m, uint8_t log, uint64_t lsn) {
 /* The home keeps it among `held` until this arrives, so that it is never in neither place. */
 static void return_mail(lv_loop *loop, lv_mail *mail) {
   lv_share_mail *v = (lv_share_mail *)mail;
+  (void)loop;
   lv_share *sh = share_find(v->home, v->serial);
   if (sh) {
     let_hold(v->m, lv__share_pack(v->w.log, v->w.lsn));
@@ -144,8 +145,9 @@ static void return_mail(lv_loop *loop, lv_mail *mail) {
     lv__share_wait(sh, v->w, true);
     lv__share_pump(sh);
   } else {
-    lv_count(loop->metrics, LV_C_DROP_HUB_ENDED, 1);
-    lv_gauge(loop->metrics, LV_G_PENDING, -1);
+    lv_metrics *mx = lv__kpi_app(v->home, v->m->app_id);
+    lv__kpi_drop(v->home, mx, v->m->app_id, 0, LV_C_DROP_HUB_ENDED, 1);
+    lv_gauge(mx, LV_G_PENDING, -1);
   }
   free(v);
 }
@@ -206,7 +208,7 @@ static void give(lv_share_member *m, lv_batch *batch, lv_block *block, const lv_
 }
 
 void lv__share_deliver(lv_share *sh, lv_batch *batch, const lv_rec *rec) {
-  lv_metrics *mx = lv__metrics(sh->home);
+  lv_metrics *mx = lv__kpi_app(sh->home, sh->app_id);
   lv_slice topic = lv_rec_topic(rec);
   if (rec->lsn < sh->sub->from.lsn[batch->log] || !readable(sh, topic)) return;
   if (sh->scan) return; /* the scan comes here */
@@ -222,9 +224,9 @@ void lv__share_deliver(lv_share *sh, lv_batch *batch, const lv_rec *rec) {
 }
 
 void lv__share_free(lv_share *sh) {
-  lv_metrics *mx = lv__metrics(sh->home);
+  lv_metrics *mx = lv__kpi_app(sh->home, sh->app_id);
   if (sh->count) {
-    lv_count(mx, LV_C_DROP_HUB_ENDED, sh->count);
+    lv__kpi_drop(sh->home, mx, sh->app_id, 0, LV_C_DROP_HUB_ENDED, sh->count);
     lv_gauge(mx, LV_G_PENDING, -(int64_t)sh->count);
   }
   free(sh->scan);
@@ -235,7 +237,7 @@ void lv__share_free(lv_share *sh) {
 
 static void fetched(lv_fetch *f) {
   lv_share *sh = f->arg;
-  lv_metrics *mx = lv__metrics(sh->home);
+  lv_metrics *mx = lv__kpi_app(sh->home, sh->app_id);
   sh->fetching = false;
   const lv_rec *rec = f->err ? NULL : f->recs[0];
   lv_share_member *m = rec && !sh->dead ? choose(sh, lv_rec_topic(rec)) : NULL;
@@ -250,7 +252,8 @@ static void fetched(lv_fetch *f) {
   } else if (stuck) {
     lv__share_wait(sh, sh->fetch_wait, true);
   } else {
-    lv_count(mx, rec ? LV_C_DROP_HUB_ENDED : LV_C_DROP_HUB_RETENTION, 1);
+    lv__kpi_drop(sh->home, mx, sh->app_id, rec ? lv__kpi_slot_of(sh->home, rec) : 0,
+                 rec ? LV_C_DROP_HUB_ENDED : LV_C_DROP_HUB_RETENTION, 1);
     lv_gauge(mx, LV_G_PENDING, -1);
   }
   lv_broker_fetch_free(f);
@@ -313,7 +316,7 @@ static lv_share *share_get(lv_shard *home, const lv_share_member *m) {
   sh->serial = ++home->share_serial;
   sh->next = home->shares;
   home->shares = sh;
-  lv__interest(home, 1);
+  lv__interest(home, m->app_id, 1);
   sub->from = home->seen;
   lv_subindex_add(lv__shard_index(home, sh->app_id), sub);
   lv__share_begin(sh, m->from);
@@ -373,7 +376,7 @@ static void leave(lv_share_member *m) {
     while (*q != sh) q = &(*q)->next;
     *q = sh->next;
     lv_subindex_remove(lv__shard_index(sh->home, sh->app_id), sh->sub);
-    lv__interest(sh->home, -1);
+    lv__interest(sh->home, sh->app_id, -1);
     sh->dead = true;
     lv__share_forget(sh);
     if (!sh->fetching && !(sh->scan && sh->scan->reading)) lv__share_free(sh);

@@ -225,7 +225,7 @@ void lv__share_kept_free(lv_realm *r) {
 }
 
 static void owe(lv_share *sh, uint64_t lsn, uint8_t log, uint8_t qos) {
-  lv_metrics *mx = lv__metrics(sh->home);
+  lv_metrics *mx = lv__kpi_app(sh->home, sh->app_id);
   lv_count(mx, LV_C_HUB_OWED, 1);
   lv_gauge(mx, LV_G_PENDING, 1);
   lv__share_wait(sh, (lv_wait){lsn, log, qos}, false);

@@ -98,10 +98,10 @@ lv_sub *lv__sub_new(lv_sess *s, const lv_mqtt_sub *m, uint32_t sub_id) {
   return sub;
 }
 
-static void interest(lv_shard *shard, int by) {
+static void interest(lv_shard *shard, uint32_t app_id, int by) {
   uint32_t old = shard->interest;
   shard->interest = (uint32_t)((int64_t)old + by);
-  lv_gauge(lv__metrics(shard), LV_G_SUBSCRIPTIONS, by);
+  lv_gauge(lv__kpi_app(shard, app_id), LV_G_SUBSCRIPTIONS, by);
   if (shard->quiet) return;
   if (old == 0 && by > 0)
     shard->seen = shard->broker->ops->interest(shard->broker, shard->loop, true);
@@ -109,8 +109,8 @@ static void interest(lv_shard *shard, int by) {
     (void)shard->broker->ops->interest(shard->broker, shard->loop, false);
 }
 
-void lv__interest(lv_shard *shard, int by) {
-  interest(shard, by);
+void lv__interest(lv_shard *shard, uint32_t app_id, int by) {
+  interest(shard, app_id, by);
 }
 
 /* Whether each delivery has to be checked. */
@@ -133,7 +133,7 @@ void lv__subs_recheck(lv_sess *s) {
 static void sub_on(lv_sess *s, lv_sub *sub) {
   recheck(s, sub);
   if (sub->node) return;
-  interest(s->shard, 1);
+  interest(s->shard, s->app_id, 1);
   if (sub->shared_prefix) {
     lv__share_join(s, sub);
     return;
@@ -149,7 +149,7 @@ static void sub_off(lv_sess *s, lv_sub *sub, bool for_good) {
   } else {
     lv_subindex_remove(lv__shard_index(s->shard, s->app_id), sub);
   }
-  interest(s->shard, -1);
+  interest(s->shard, s->app_id, -1);
 }
 
 void lv__subs_attach(lv_sess *s, const lv_pos *cursor) {
@@ -180,7 +180,7 @@ void lv__subs_unindex(lv_sess *s, lv_shard *from) {
   for (lv_sub *sub = s->subs; sub; sub = sub->own_next) {
     if (!sub->node) continue;
     lv_subindex_remove(lv__shard_index(from, s->app_id), sub);
-    interest(from, -1);
+    interest(from, s->app_id, -1);
     s->more->counted_upto = from->seen;
   }
 }

@@ -34,7 +34,7 @@ static const struct {
   const char *topic;
   enum lv_gauge gauge;
 } gauges[] = {
-    {"$SYS/broker/clients/connected", LV_G_CONNS_MQTT},
+    {"$SYS/broker/clients/connected", LV_G_CLIENTS},
     {"$SYS/broker/clients/total", LV_G_SESSIONS},
     {"$SYS/broker/subscriptions/count", LV_G_SUBSCRIPTIONS},
     {"$SYS/broker/retained messages/count", LV_G_RETAINED},

@@ -32,18 +32,19 @@ void lv__will_fire(lv_sess *s) {
     free(w);
     return;
   }
-  lv_count(lv__metrics(shard), LV_C_GW_OFFERED, 1);
+  lv_count(lv__kpi(s), LV_C_GW_OFFERED, 1);
   lv_rec_in in = {.flags = (uint8_t)(w->qos | (w->retain ? LV_REC_RETAIN : 0)),
                   .pid = lv_sess_id(s),
                   .props = lv_slice_of(w->bytes + w->n_topic, w->n_props),
                   .val = lv_slice_of(w->bytes + w->n_topic + w->n_props, w->n_payload),
+                  .kpi_proto = s->proto,
                   .has_expiry = w->has_expiry,
                   .expiry_s = w->expiry_s};
   int err;
   uint8_t log;
   if (!lv__publish_rec(shard, s->auth, &in, lv_slice_of(w->bytes, w->n_topic), shard->loop->now,
                        &log, &err)) {
-    lv_count(lv__metrics(shard), err == 1 ? LV_C_GW_REJ_SYS : lv__reject_counter(err), 1);
+    lv_count(lv__kpi(s), err == 1 ? LV_C_GW_REJ_SYS : lv__reject_counter(err), 1);
     lv_log(LV_WARN, "will not published client=%.*s err=%s", (int)s->id_len, s->id,
            err == 1 ? "$SYS topic" : lv_err_text(err));
   }

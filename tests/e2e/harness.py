@@ -12,6 +12,7 @@ deadline. Config documents for Lavva are made in one place, lvconf.py.
 import copy
 import itertools
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -93,6 +94,10 @@ def parse_env(text):
 
 def thread_count(pid):
     return len(os.listdir(f"/proc/{pid}/task"))
+
+
+# Labels of whom something was counted for, at the end of a metric's labels.
+WHOSE = re.compile(r'(?:(?:(?<=\{)|,)(?:app|protocol|channel)="(?:[^"\\]|\\.)*")+')
 
 
 class Server:
@@ -336,15 +341,18 @@ class Lavva(Server):
         except urllib.error.HTTPError as e:
             return e.code, e.headers, e.read().decode()
 
-    def metrics(self):
-        """{name{labels}: value} of one scrape."""
+    def metrics(self, raw=False):
+        """{name{labels}: value} of one scrape. Unless raw, apps, protocols and channels are added
+        up: the labels that remain are those that say what was counted."""
         status, _, text = self.get("/metrics")
         assert status == 200, text
         out = {}
         for line in text.splitlines():
             if line and not line.startswith("#"):
                 name, _, value = line.rpartition(" ")
-                out[name] = float(value)
+                if not raw and not name.startswith("lavva_connections{"):
+                    name = WHOSE.sub("", name).replace("{}", "")
+                out[name] = out.get(name, 0) + float(value)
         return out
 
     def tls(self, cert=None, key=None):

@@ -1,6 +1,8 @@
 """Guarantee 4: nothing is silent. The equations hold to the message, from /metrics, under mixed
 load with overload, drops, disconnects and slow subscribers."""
+import collections
 import random
+import re
 import socket
 import threading
 
@@ -9,6 +11,7 @@ import pytest
 import raw
 from harness import wait
 from lvconf import ALL, app, doc, key, key_text
+from test_15_tls import make_ca
 
 pytestmark = pytest.mark.lavva_only
 
@@ -66,9 +69,56 @@ def at_rest(s):
     return wait(quiet, "the counters to come to rest", step=0.15)
 
 
+LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+
+
+def split(raw_metrics, *names):
+    """{values of these labels: {metric with its other labels: value}}, of metrics that have them
+    all; what is by other labels as well is added up."""
+    out = {}
+    for k, v in raw_metrics.items():
+        name, _, labels = k.partition("{")
+        pairs = LABEL.findall(labels)
+        have = dict(pairs)
+        if not all(n in have for n in names):
+            continue
+        rest = ",".join(f'{n}="{x}"' for n, x in pairs if n not in (*names, "app", "protocol"))
+        name += f"{{{rest}}}" if rest else ""
+        of = out.setdefault(tuple(have[n] for n in names), {})
+        of[name] = of.get(name, 0) + v
+    return out
+
+
+def wrong_parts(raw_metrics):
+    """What does not add up by app, by app and protocol, or by channel."""
+    bad = []
+    apps = split(raw_metrics, "app")
+    for (name,), m in apps.items():
+        bad += [f"app {name!r}: {w}" for w in Books(collections.defaultdict(float, m)).wrong()]
+        for channel, total in (("in_messages", m.get("lavva_gateway_in_messages_total", 0)),
+                               ("in_bytes", m.get("lavva_gateway_in_bytes_total", 0)),
+                               ("stored_messages", m.get("lavva_gateway_out_messages_total", 0)),
+                               ("out_bytes", m.get("lavva_hub_out_bytes_total", 0))):
+            got = sum(v for k, v in m.items() if k.startswith(f"lavva_channel_{channel}_total"))
+            if got != total:
+                bad.append(f"app {name!r}: channels' {channel} {got:.0f} != {total:.0f}")
+        for stage in ("gateway", "hub"):
+            one, all_of = (sum(v for k, v in m.items() if k.startswith(
+                f'lavva_{x}drops_total{{stage="{stage}"')) for x in ("channel_", ""))
+            if one != all_of:
+                bad.append(f"app {name!r}: channels' {stage} drops {one:.0f} != {all_of:.0f}")
+    for who, m in split(raw_metrics, "app", "protocol").items():
+        b = Books(collections.defaultdict(float, m))
+        if b.offered != b.gw_in + b.rejected or b.gw_in != b.gw_out + b.drops["gateway"]:
+            bad.append(f"{who}: {b}")
+    return bad
+
+
 def balanced(s):
     b = at_rest(s)
     assert not b.wrong(), f"{b.wrong()}\n{b}"
+    bad = wrong_parts(s.metrics(raw=True))
+    assert not bad, "\n".join(bad)
     return b
 
 
@@ -266,8 +316,8 @@ def test_shared_group_owes_once(s):
 class Load:
     """A bit of everything at once, for a number of steps each, from one seed."""
 
-    def __init__(self, s, seed):
-        self.s, self.rng = s, random.Random(seed)
+    def __init__(self, s, seed, user="dev", weak="out"):
+        self.s, self.rng, self.user, self.weak = s, random.Random(seed), user, weak
         self.stop = threading.Event()
         self.errors, self.count = [], {"forbidden": 0, "sys": 0}
         self.lock = threading.Lock()
@@ -303,7 +353,7 @@ class Load:
         c.disconnect()
 
     def naughty(self):
-        c = self.s.client(user="dev", password=key_text("out"))
+        c = self.s.client(user=self.user, password=key_text(self.weak))
         c.connect()
         for i in range(40):
             c.publish("in/x", b"no", 1, rc=0x87)
@@ -433,3 +483,73 @@ def test_send_queue_of_a_lost_connection(s):
     b = balanced(s)
     assert b.drop("disconnected") + b.drop("slow") > 0 and b.owed == 300
     assert b.hub_out + b.drops["hub"] == 300
+
+
+class As:
+    """A server as another app, or another protocol, sees it."""
+
+    def __init__(self, s, **defaults):
+        self.s, self.defaults = s, defaults
+
+    def client(self, *args, **kw):
+        return self.s.client(*args, **{**self.defaults, **kw})
+
+    def connected(self, *args, **kw):
+        c = self.client(*args, **kw)
+        c.connect()
+        return c
+
+
+@pytest.mark.timeout(150)
+def test_two_apps_and_two_protocols(own_server, tmp_path):
+    """The same load from two apps, one over TLS: each has its own books, which add up."""
+    ca, issue = make_ca(str(tmp_path), "ca")
+    cert, cert_key = issue("server", "DNS:localhost")
+    apps = [app("dev", [key("full", ALL, ALL), key("out", ["out/#"], [])],
+                channels=[{"name": "conf", "slow": "conflate"}]),
+            app("two", [key("full2", ALL, ALL), key("out2", ["out/#"], [])],
+                channels=[{"name": "flood", "durability": "memory"}])]
+    s = own_server(config=doc(apps, listen=[{"mqtts": "127.0.0.1:0"}],
+                              limits={"queue": "64KiB", "packet": "32KiB",
+                                      "queue_messages": 200},
+                              metrics={"channels": 2},
+                              server={"tls": {"certificate": cert, "key": cert_key}})).start()
+    s.ca = ca
+    two = As(s, user="two", password=key_text("full2"), tls=s.tls(), addr=s.mqtts)
+    sides = [(Load(s, 1), s, "dev", "mqtt"), (Load(two, 2, "two", "out2"), two, "two", "mqtts")]
+    lazy, readers, work = [], [], []
+    for load, at, _, _ in sides:
+        c = at.client()
+        c.open()
+        c.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        c.connect()
+        c.subscribe("flood/#", "conf/#")
+        lazy.append(c)
+        readers += [load.guard(load.reader, ["#"], 1), load.guard(load.reader, ["careful/#"], 2),
+                    load.guard(load.reader, ["$share/g/careful/#"], 1)]
+        work += [load.guard(load.flood, 0), *[load.guard(load.careful, q, q) for q in (0, 1, 2)],
+                 load.guard(load.naughty), load.guard(load.flapper, 0), load.guard(load.ender, 0)]
+    for th in work:
+        th.join(60)
+    for c in lazy:
+        c.drop(rst=True)
+    balanced(s)
+    for load, *_ in sides:
+        load.stop.set()
+    for th in readers:
+        th.join(5)
+    balanced(s)
+    m = s.metrics(raw=True)
+    for load, _, name, proto in sides:
+        assert not load.errors, load.errors
+        b = Books(collections.defaultdict(float, split(m, "app")[(name,)]))
+        assert b.offered == 6000 + 3 * 250 + 80, f"{name}: {b}"
+        assert b.reject("forbidden") == b.reject("sys") == 40 and b.hub_out > 0
+        assert b.drop("disconnected") + b.drop("slow") > 0
+        for what in ("gateway_in", "gateway_out", "hub_out"):
+            by = {p: v.get(f"lavva_{what}_messages_total", 0)
+                  for (a, p), v in split(m, "app", "protocol").items() if a == name}
+            assert {p for p, v in by.items() if v} == {proto}, f"{what}: {by}"
+        names = {k[0] for k in split({k: v for k, v in m.items() if f'app="{name}"' in k},
+                                     "channel")}
+        assert len(names - {"_other", "_unknown"}) == 2 and "_other" in names, names

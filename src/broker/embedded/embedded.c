@@ -392,6 +392,7 @@ static int embedded_describe(lv_broker *base, lv_broker_desc *ret) {
   }
   d.channels = atomic_load(&b->registry.count);
   d.queued_bytes = atomic_load(&b->queued_bytes);
+  d.feed_bytes = lv__port_waiting(b);
   *ret = d;
   return 0;
 }

@@ -131,6 +131,8 @@ void lv__port_interest(lv_port *p, bool on);
  * interested loop, and each to its origin. Under vis. */
 void lv__port_hand(lv_embedded *b, lv_batch *list);
 /* At close, loops stopped: runs completions, drops feeds, frees. */
+/* Bytes of feed that wait for all loops. @thread any */
+uint64_t lv__port_waiting(lv_embedded *b);
 void lv__port_free(lv_port *p);
 
 /* registry.c */

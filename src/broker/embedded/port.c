@@ -118,6 +118,19 @@ void lv__port_hand(lv_embedded *b, lv_batch *list) {
   }
 }
 
+uint64_t lv__port_waiting(lv_embedded *b) {
+  uint64_t bytes = 0;
+  int n = atomic_load_explicit(&b->n_ports, memory_order_acquire);
+  for (int i = 0; i < n; i++) {
+    lv_port *p = atomic_load_explicit(&b->port[i], memory_order_acquire);
+    if (!p) continue;
+    pthread_mutex_lock(&p->mu);
+    bytes += p->feed_bytes;
+    pthread_mutex_unlock(&p->mu);
+  }
+  return bytes;
+}
+
 void lv__port_free(lv_port *p) {
   if (!p) return;
   for (uint32_t i = 0; i < p->n; i++) {

@@ -288,9 +288,22 @@ static enum step disk_step(lv_lane *l, want *w, uint64_t edge, uint64_t until) {
 
 static void read_run(lv_loop *loop, lv_mail *mail) {
   lv_read *read = (lv_read *)mail;
-  uint64_t bytes = 0;
-  for (uint32_t i = 0; i < read->n; i++) bytes += lv_rec_val(read->recs[i]).n;
-  if (read->n) lv__count_out(loop->metrics, read->n, bytes);
+  lv_embedded *b = lv__embedded(read->broker);
+  uint64_t bytes = 0, msgs = 0;
+  uint32_t chan = 0, app_id = LV_KPI_NO_APP;
+  for (uint32_t i = 0; i < read->n; i++) {
+    const lv_rec *rec = read->recs[i];
+    if (rec->chan != chan) { /* neighbours are mostly of one app */
+      lv_chan_own *c = lv__registry_get(&b->registry, chan = rec->chan);
+      uint32_t its = c ? c->c.app_id : LV_KPI_NO_APP;
+      if (its != app_id && msgs) lv__count_out(loop->metrics, app_id, msgs, bytes);
+      if (its != app_id) msgs = bytes = 0;
+      app_id = its;
+    }
+    msgs++;
+    bytes += lv_rec_val(rec).n;
+  }
+  if (msgs) lv__count_out(loop->metrics, app_id, msgs, bytes);
   read->done(read);
 }
 
@@ -344,6 +357,7 @@ int lv__reader_read(lv_broker *base, lv_read *read) {
   read->n = 0;
   read->recs = NULL;
   read->priv = NULL;
+  read->broker = base;
   read->missing_before = 0;
   read->next = read->from;
   uint64_t until = read_until(l, read);

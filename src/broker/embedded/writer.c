@@ -206,18 +206,27 @@ static void complete_inner(lv_batch *list) {
 }
 
 /* Before the hand-over, so that nobody counts more out than in. */
-static void count_visible(lv_embedded *b, uint64_t msgs, uint64_t bytes) {
-  if (!msgs) return;
+static void count_app(lv_metrics *m, uint32_t app_id, uint64_t msgs, uint64_t bytes, bool out) {
+  lv_metrics *row = lv_metrics_row(m, app_id, LV_KPI_NONE);
+  lv_count(row, LV_C_BR_IN, msgs);
+  lv_count(row, LV_C_BR_IN_BYTES, bytes);
+  if (out) lv__count_out(m, app_id, msgs, bytes);
+}
+
+static void count_visible(const lv_embedded *b, const lv_batch *x) {
   lv_metrics *m = lv_metrics_mine();
-  lv_count(m, LV_C_BR_IN, msgs);
-  lv_count(m, LV_C_BR_IN_BYTES, bytes);
-  if (atomic_load_explicit(&b->n_interested, memory_order_relaxed)) lv__count_out(m, msgs, bytes);
+  bool out = atomic_load_explicit(&b->n_interested, memory_order_relaxed);
+  for (uint32_t i = 0; i < x->n_tally; i++) {
+    const lv_tally *t = &x->tally[i];
+    count_app(m, lv_metrics_slot_app(t->slot), t->msgs, t->bytes, out);
+  }
+  if (x->msgs && !x->n_tally) count_app(m, LV_KPI_NO_APP, x->msgs, x->bytes_in, out);
 }
 
 void lv__lane_finish(lv_lane *l, lv_batch *list) {
   if (!list) return;
   lv_embedded *b = l->b;
-  uint64_t bytes = 0, msgs = 0, val_bytes = 0;
+  uint64_t bytes = 0;
   pthread_mutex_lock(&l->vis);
   for (lv_batch *x = list; x; x = x->next) {
     bytes += x->bytes;
@@ -225,11 +234,9 @@ void lv__lane_finish(lv_lane *l, lv_batch *list) {
     if (b->conf.visible) b->conf.visible(b->conf.visible_arg, x);
     see_records(l, x);
     lv__tail_add(&l->tail, x, x->loop ? x->loop->index : LV_LOOPS_MAX);
-    msgs += x->msgs;
-    val_bytes += x->bytes_in;
+    count_visible(b, x);
     atomic_store(&l->visible, x->lsn_end);
   }
-  count_visible(b, msgs, val_bytes);
   atomic_fetch_sub_explicit(&b->queued_bytes, bytes, memory_order_relaxed);
   lv__port_hand(b, list);
   pthread_mutex_unlock(&l->vis);
