@@ -23,20 +23,61 @@ static const char *const names[LV_S_COUNT] = {
 
 /* The text of label NAME in `{…}`, or "". */
 static void label(const char *labels, const char *name, char *dst, size_t size) {
-  const char *p = labels ? strstr(labels, name) : NULL;
+  size_t n = strlen(name);
+  const char *p = labels;
   dst[0] = 0;
-  if (!p || p[strlen(name)] != '=' || p[strlen(name) + 1] != '"') return;
-  p += strlen(name) + 2;
+  while (p && !(strncmp(p, name, n) == 0 && p[n] == '=' && p[n + 1] == '"')) {
+    p = strstr(p, "\",");
+    if (p) p += 2;
+  }
+  if (!p) return;
+  p += n + 2;
   snprintf(dst, size, "%.*s", (int)strcspn(p, "\""), p);
 }
 
 static void drop_take(lv_scrape *s, const char *labels, double v) {
-  char stage[32], reason[32];
-  if (v <= 0 || s->n_drops == LV_SCRAPE_DROPS) return;
+  char stage[32], reason[31], both[64];
+  if (v <= 0) return;
   label(labels, "stage", stage, sizeof stage);
   label(labels, "reason", reason, sizeof reason);
-  snprintf(s->drops[s->n_drops].label, sizeof s->drops[0].label, "%s %s", stage, reason);
-  s->drops[s->n_drops++].n = v;
+  snprintf(both, sizeof both, "%s %s", stage, reason);
+  uint32_t i = 0; /* each app and protocol has its own */
+  while (i < s->n_drops && strcmp(s->drops[i].label, both) != 0) i++;
+  if (i == LV_SCRAPE_DROPS) return;
+  if (i == s->n_drops) memcpy(s->drops[s->n_drops++].label, both, sizeof both);
+  s->drops[i].n += v;
+}
+
+static double *app_field(lv_scrape_app *a, const char *name) {
+  if (strcmp(name, "lavva_gateway_in_messages_total") == 0) return &a->in;
+  if (strcmp(name, "lavva_hub_out_messages_total") == 0) return &a->out;
+  if (strcmp(name, "lavva_drops_total") == 0) return &a->drops;
+  if (strcmp(name, "lavva_hub_pending_messages") == 0) return &a->pending;
+  if (strcmp(name, "lavva_consumer_lag_max_messages") == 0) return &a->lag_max;
+  if (strcmp(name, "lavva_clients") == 0) return &a->clients;
+  return NULL;
+}
+
+static void app_take(lv_scrape *s, const char *name, const char *labels, double v) {
+  lv_scrape_app any;
+  char app[sizeof any.name];
+  if (!app_field(&any, name)) return;
+  label(labels, "app", app, sizeof app);
+  if (!*app) return;
+  uint32_t i = 0;
+  while (i < s->n_apps && strcmp(s->apps[i].name, app) != 0) i++;
+  if (i == LV_SCRAPE_APPS) {
+    s->more_apps = true;
+    return;
+  }
+  if (i == s->n_apps) memcpy(s->apps[s->n_apps++].name, app, sizeof app);
+  *app_field(&s->apps[i], name) += v;
+}
+
+static void proto_take(lv_scrape *s, const char *labels, double v) {
+  if (v <= 0 || s->n_protos == LV_SCRAPE_PROTOS) return;
+  label(labels, "protocol", s->protos[s->n_protos].name, sizeof s->protos[0].name);
+  s->protos[s->n_protos++].n = v;
 }
 
 static void line_take(lv_scrape *s, char *line) {
@@ -49,6 +90,8 @@ static void line_take(lv_scrape *s, char *line) {
   for (int i = 0; i < LV_S_COUNT; i++)
     if (strcmp(line, names[i]) == 0) s->v[i] += v;
   if (strcmp(line, "lavva_drops_total") == 0) drop_take(s, labels, v);
+  if (strcmp(line, "lavva_connections") == 0) proto_take(s, labels, v);
+  app_take(s, line, labels, v);
   if (strcmp(line, "lavva_processing_latency_quantile_seconds") != 0) return;
   label(labels, "quantile", q, sizeof q);
   if (strcmp(q, "0.5") == 0) s->p50_s = v;

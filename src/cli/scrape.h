@@ -34,7 +34,12 @@ enum lv_scrape_sum {
 #undef X
       LV_S_COUNT
 };
-enum { LV_SCRAPE_DROPS = 16 };
+enum { LV_SCRAPE_DROPS = 16, LV_SCRAPE_APPS = 8, LV_SCRAPE_PROTOS = 8 };
+
+typedef struct lv_scrape_app {
+  char name[40];
+  double in, out, drops, pending, lag_max, clients;
+} lv_scrape_app;
 
 typedef struct lv_scrape {
   double v[LV_S_COUNT];
@@ -44,6 +49,14 @@ typedef struct lv_scrape {
     double n;
   } drops[LV_SCRAPE_DROPS]; /* those above 0 */
   uint32_t n_drops;
+  lv_scrape_app apps[LV_SCRAPE_APPS]; /* the first ones that are named */
+  uint32_t n_apps;
+  bool more_apps;
+  struct {
+    char name[16];
+    double n;
+  } protos[LV_SCRAPE_PROTOS]; /* open connections, where there are any */
+  uint32_t n_protos;
 } lv_scrape;
 
 /* Takes the numbers out of Prometheus text. */

@@ -251,6 +251,41 @@ static void put_drops(top *t) {
   put_end(t);
 }
 
+static void put_protocols(top *t) {
+  char a[32];
+  put(t, "  %-9s", "open");
+  for (uint32_t i = 0; i < t->now.n_protos; i++)
+    put(t, "%s %s %s", i ? "," : "", t->now.protos[i].name,
+        count_text(t->now.protos[i].n, a, sizeof a));
+  put_end(t);
+}
+
+/* One app's numbers are those above; more than one get a line each. */
+static void put_apps(top *t) {
+  char a[32], b[32], c[32], d[32], e[32], f[32];
+  if (t->now.n_apps < 2) return;
+  put(t, "  %-16s %9s %9s %9s %9s %9s %8s", "app", "in/s", "out/s", "drops/s", "pending", "most",
+      "clients");
+  put_end(t);
+  for (uint32_t i = 0; i < t->now.n_apps; i++) {
+    const lv_scrape_app *x = &t->now.apps[i];
+    lv_scrape_app was = *x; /* new: no rates yet */
+    for (uint32_t k = 0; k < t->before.n_apps && t->scraped_before; k++)
+      if (strcmp(t->before.apps[k].name, x->name) == 0) was = t->before.apps[k];
+    double s = t->elapsed_s > 0 ? t->elapsed_s : 1;
+    put(t, "  %-16.16s %9s %9s %9s %9s %9s %8s", x->name,
+        count_text(fmax(0, (x->in - was.in) / s), a, sizeof a),
+        count_text(fmax(0, (x->out - was.out) / s), b, sizeof b),
+        count_text(fmax(0, (x->drops - was.drops) / s), c, sizeof c),
+        count_text(x->pending, d, sizeof d), count_text(x->lag_max, e, sizeof e),
+        count_text(x->clients, f, sizeof f));
+    put_end(t);
+  }
+  if (!t->now.more_apps) return;
+  put(t, "  … and more apps");
+  put_end(t);
+}
+
 static void put_server(top *t) {
   char a[32], b[32], c[32];
   if (!t->scraped) {
@@ -271,6 +306,8 @@ static void put_server(top *t) {
   put(t, "   cpu %.0f %%   memory %s", 100 * rate(t, LV_S_CPU),
       bytes_text(t->now.v[LV_S_RSS], b, sizeof b));
   put_end(t);
+  put_protocols(t);
+  put_apps(t);
 }
 
 static void put_values(top *t, uint32_t rows, int columns) {
@@ -297,7 +334,8 @@ static void draw_table(top *t) {
   struct winsize ws = {0};
   if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) || ws.ws_row == 0) ws.ws_row = 24;
   int columns = ws.ws_col ? ws.ws_col : 100;
-  uint32_t fit = ws.ws_row > 11 ? ws.ws_row - 11u : 0;
+  uint32_t above = 12 + (t->now.n_apps > 1 ? t->now.n_apps + 1 + t->now.more_apps : 0);
+  uint32_t fit = ws.ws_row > above ? ws.ws_row - above : 0;
   t->frame.n = 0;
   if (t->drawn) put(t, "\033[%uA\r", t->drawn);
   t->drawn = 0;

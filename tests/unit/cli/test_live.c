@@ -61,7 +61,12 @@ static void test_counters_that_go_back(void **state) {
   "lavva_gateway_in_messages_total_other 9\n"                                                      \
   "lavva_connections{protocol=\"mqtt\"} 3\n"                                                       \
   "lavva_connections{protocol=\"http\"} 2\n"                                                       \
-  "lavva_drops_total{stage=\"hub\",reason=\"slow\"} 12\n"                                          \
+  "lavva_drops_total{stage=\"hub\",reason=\"slow\",app=\"one\",protocol=\"mqtt\"} 7\n"             \
+  "lavva_drops_total{stage=\"hub\",reason=\"slow\",app=\"two\",protocol=\"mqtts\"} 5\n"            \
+  "lavva_hub_pending_messages{app=\"one\"} 4\n"                                                    \
+  "lavva_clients{app=\"two\",protocol=\"mqtts\"} 2\n"                                              \
+  "lavva_clients{app=\"two\",protocol=\"mqtt\"} 1\n"                                               \
+  "lavva_hub_pending_messages{app=\"\"} 0\n"                                                       \
   "lavva_drops_total{stage=\"gateway\",reason=\"disk\"} 0\n"                                       \
   "lavva_processing_latency_quantile_seconds{quantile=\"0.5\"} 0.000120\n"                         \
   "lavva_processing_latency_quantile_seconds{quantile=\"0.99\"} 0.0021\n"                          \
@@ -74,6 +79,13 @@ static void check(const lv_scrape *s) {
   assert_true(s->v[LV_S_DROPS] == 12);
   assert_int_equal(s->n_drops, 1);
   assert_string_equal(s->drops[0].label, "hub slow");
+  assert_true(s->drops[0].n == 12);
+  assert_int_equal(s->n_apps, 2);
+  assert_string_equal(s->apps[0].name, "one");
+  assert_true(s->apps[0].drops == 7 && s->apps[0].pending == 4 && s->apps[0].clients == 0);
+  assert_true(s->apps[1].drops == 5 && s->apps[1].clients == 3);
+  assert_int_equal(s->n_protos, 2);
+  assert_string_equal(s->protos[1].name, "http");
   assert_true(s->p50_s > 0.000119 && s->p50_s < 0.000121);
   assert_true(s->p99_s > 0.00209 && s->p99_s < 0.00211);
   assert_true(s->v[LV_S_LATENCY_MAX] == 0.5);
