@@ -229,6 +229,7 @@ void lv__share_free(lv_share *sh) {
     lv__kpi_drop(sh->home, mx, sh->app_id, 0, LV_C_DROP_HUB_ENDED, sh->count);
     lv_gauge(mx, LV_G_PENDING, -(int64_t)sh->count);
   }
+  if (sh->scan) free(sh->scan->skip);
   free(sh->scan);
   free(sh->wait);
   free(sh->sub);

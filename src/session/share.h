@@ -37,7 +37,8 @@ void lv__share_save_all(lv_shard *s); /* the process ends */
 void lv__share_kept_free(lv_realm *r);
 /* A stored cursor (key `g<app>/<filter>`) at start-up. @thread main */
 int lv__share_recover(lv_realm *r, lv_slice key, lv_slice value, int64_t written_ns, uint8_t log);
-/* When all is read: what the session itself has in flight is not handed out once more. */
-void lv__share_unkeep(lv_realm *r, const lv_sess *sess);
+/* When all is read: a message in flight is either the session's or the group's: at QoS 2 the
+ * session's (§4.8.2), at QoS 1 the group's. */
+void lv__share_unkeep(lv_realm *r, lv_sess *sess);
 
 #endif

@@ -7,6 +7,8 @@ typedef struct lv_share_scan {
   lv_read read;
   lv_pos next;
   bool reading;
+  uint32_t n_skip;
+  uint64_t *skip; /* lsn | log: after a crash, what a member's session has in flight */
 } lv_share_scan;
 
 typedef struct lv_wait {

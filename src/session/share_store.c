@@ -25,6 +25,8 @@ typedef struct lv_share_kept {
   uint32_t app_id, len, n;
   uint8_t logs; /* bit of each log that has a record of it */
   uint64_t *held;
+  uint64_t *skip; /* from upto on, with a member already */
+  uint32_t n_skip;
   char text[];
 } lv_share_kept;
 
@@ -150,6 +152,7 @@ static lv_share_kept **kept_at(lv_realm *r, uint32_t app_id, lv_slice text) {
 
 static void kept_free(lv_share_kept *x) {
   free(x->held);
+  free(x->skip);
   free(x);
 }
 
@@ -186,25 +189,50 @@ int lv__share_recover(lv_realm *r, lv_slice key, lv_slice value, int64_t ns, uin
   return 0;
 }
 
-/* False: it is not there. */
-static bool unkeep(lv_share_kept *x, uint64_t packed) {
-  for (uint32_t i = 0; x && i < x->n; i++) {
-    if (x->held[i] != packed) continue;
-    x->held[i] = x->held[--x->n];
-    return true;
-  }
-  return false;
+/* Its place among those held; x->n: it is none of them. */
+static uint32_t holds(const lv_share_kept *x, uint64_t packed) {
+  uint32_t i = 0;
+  while (i < x->n && x->held[i] != packed) i++;
+  return i;
 }
 
-void lv__share_unkeep(lv_realm *r, const lv_sess *s) {
+/* The group that it was handed out by, if that still owes it: `held`, or the scan will find it. */
+static lv_share_kept *kept_of(lv_realm *r, const lv_sess *s, const lv_out *o) {
+  lv_share_kept *found = NULL;
+  for (const lv_sub *sub = s->subs; sub; sub = sub->own_next) {
+    if (!sub->shared_prefix) continue;
+    lv_share_kept *x = *kept_at(r, s->app_id, lv_slice_of(sub->filter, sub->len));
+    if (!x) continue;
+    if (holds(x, lv__share_pack(o->log, o->lsn)) < x->n) return x;
+    if (o->lsn >= x->upto.lsn[o->log]) found = x;
+  }
+  return found;
+}
+
+static void skip(lv_share_kept *x, uint64_t packed) {
+  x->skip = realloc(x->skip, (x->n_skip + 1) * sizeof *x->skip);
+  if (!x->skip) abort();
+  x->skip[x->n_skip++] = packed;
+}
+
+void lv__share_unkeep(lv_realm *r, lv_sess *s) {
   for (uint32_t i = 0; s->win && i < s->win->count; i++) {
-    const lv_out *o = &s->win->e[(s->win->head + i) & s->win->mask];
+    lv_out *o = &s->win->e[(s->win->head + i) & s->win->mask];
     if (!(o->flags & LV_DELIVER_SHARED) || o->state == LV_OUT_DONE) continue;
     uint64_t packed = lv__share_pack(o->log, o->lsn);
-    for (const lv_sub *sub = s->subs; sub; sub = sub->own_next)
-      if (sub->shared_prefix &&
-          unkeep(*kept_at(r, s->app_id, lv_slice_of(sub->filter, sub->len)), packed))
-        break;
+    lv_share_kept *x = kept_of(r, s, o);
+    if (x && o->qos == 1) { /* the group's, as when a connection ends */
+      o->state = LV_OUT_DONE;
+      s->win->live--;
+      s->pending--;
+    } else if (x) {
+      uint32_t at = holds(x, packed);
+      if (at < x->n) {
+        x->held[at] = x->held[--x->n];
+      } else {
+        skip(x, packed);
+      }
+    }
   }
 }
 
@@ -233,24 +261,29 @@ static void owe(lv_share *sh, uint64_t lsn, uint8_t log, uint8_t qos) {
 
 /* The home may have handled more of the feed than the group's first member had seen: what lies
  * between is read from the log. */
-static void scan_from(lv_share *sh, lv_pos from) {
+static void scan_from(lv_share *sh, lv_pos from, lv_share_kept *kept) {
   sh->scan = calloc(1, sizeof *sh->scan);
   if (!sh->scan) abort();
   sh->scan->next = from;
+  if (kept) {
+    sh->scan->skip = kept->skip;
+    sh->scan->n_skip = kept->n_skip;
+    kept->skip = NULL;
+  }
   lv__share_scan_on(sh);
 }
 
 void lv__share_begin(lv_share *sh, lv_pos from) {
   lv_share_kept *x = take_kept(sh->home->realm, sh);
   if (!x) {
-    scan_from(sh, from);
+    scan_from(sh, from, NULL);
     return;
   }
   for (uint32_t i = 0; i < x->n; i++)
     owe(sh, x->held[i] & ~UINT64_C(7), (uint8_t)(x->held[i] & 1), 1);
   sh->stored = true;
   sh->logs = x->logs;
-  scan_from(sh, x->upto);
+  scan_from(sh, x->upto, x);
   kept_free(x);
 }
 
@@ -259,6 +292,8 @@ void lv__share_begin(lv_share *sh, lv_pos from) {
 static void scan_take(lv_share *sh, const lv_rec *rec, uint8_t log) {
   lv_chan *chan = sh->home->broker->ops->chan(sh->home->broker, rec->chan);
   if (rec->kind != LV_REC_MSG || !chan || chan->app_id != sh->app_id || !lv_rec_qos(rec)) return;
+  for (uint32_t i = 0; i < sh->scan->n_skip; i++)
+    if (sh->scan->skip[i] == lv__share_pack(log, rec->lsn)) return;
   if (lv_mqtt_match(lv_sub_filter(sh->sub), lv_rec_topic(rec)))
     owe(sh, rec->lsn, log, lv_rec_qos(rec));
 }
@@ -291,6 +326,7 @@ void lv__share_scan_on(lv_share *sh) {
   if (log == LV_DURABILITY_COUNT) { /* the feed goes on from here */
     sh->sub->from = sc->next;
     sh->scan = NULL;
+    free(sc->skip);
     free(sc);
     return;
   }

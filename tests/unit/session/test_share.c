@@ -179,6 +179,37 @@ static void test_qos2_again(void **state) {
   }
 }
 
+/* After a crash, before or after the group's record was written: QoS 2 that was begun is the
+ * member's, QoS 1 goes to whoever is there. */
+static void test_in_flight_at_crash(void **state) {
+  int from = 0;
+  for (int way = 0; way < 4; way++, from += 5) {
+    uint8_t qos = (uint8_t)(1 + way % 2);
+    client *m = member(2 * way, "$share/g/g/#", qos, (opts){.expiry_s = 10000});
+    m->auto_ack = false;
+    say("g/x", from, from + 5, qos);
+    assert_int_equal(m->n_got, 5);
+    for (int i = 0; i < (way < 2 ? 3 : 0); i++) kit_sleep_ms(k, 1000);
+    client_forget(m);
+    kit_restart(k, true);
+    client *other = member(2 * way + 1, "$share/g/g/#", qos, (opts){.clean = true});
+    other->on_got = NULL;
+    for (int i = 0; i < 100; i++) kit_step(k);
+    assert_int_equal(other->n_got, qos == 1 ? 5 : 0);
+    m->auto_ack = true;
+    client_connect(m, (opts){.expiry_s = 10000});
+    for (int i = 0; i < 100; i++) kit_step(k);
+    assert_int_equal(m->n_got, qos == 1 ? 0 : 5);
+    assert_int_equal(kit_gauge(k, LV_G_PENDING), 0);
+    client_bye(other);
+    client_bye(m);
+    client_connect(m, (opts){.clean = true});
+    client_bye(m);
+    client_connect(p, (opts){.clean = true});
+    kit_run(k);
+  }
+}
+
 /* Nobody is there: it waits. */
 static void test_offline_group(void **state) {
   client *m[2];
@@ -278,6 +309,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_leave_in_flight, up, down),
       cmocka_unit_test_setup_teardown(test_qos2_in_flight, up, down),
       cmocka_unit_test_setup_teardown(test_qos2_again, up, down),
+      cmocka_unit_test_setup_teardown(test_in_flight_at_crash, up, down),
       cmocka_unit_test_setup_teardown(test_offline_group, up, down),
       cmocka_unit_test_setup_teardown(test_rights, up, down),
       cmocka_unit_test_setup_teardown(test_moves, up, down),
