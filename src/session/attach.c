@@ -129,19 +129,26 @@ void lv_sess_attach(lv_sess *s, const lv_attach *a) {
     if (s->more->will_due && !present) lv__will_fire(s);
     s->more->will_due = false;
   }
+  bool forgotten = !present && s->stored;
+  uint8_t log = s->durability;
   if (!present && (s->present || s->stored)) lv__sess_clear(s);
   bool stored = s->stored, connect_has_will = a->connect->will.present;
   bind_conn(s, a);
   s->present = 1;
   if (present) follow_on(s);
-  if (!s->persistent && !connect_has_will && !stored) {
+  bool store = s->persistent || connect_has_will || stored;
+  if (!store && !forgotten) {
     a->ready(s->conn, s, present, 0);
     return;
   }
   lv_sess_more *more = lv__sess_more(s);
   more->ready = a->ready;
   more->ready_present = present;
-  lv__store_meta(s, LV_ACK_CONNECT);
+  if (store) {
+    lv__store_meta(s, LV_ACK_CONNECT);
+  } else {
+    lv__store_word(s, log, LV_ACK_CONNECT); /* a crash must not bring the old session back */
+  }
 }
 
 void lv__connect_stored(lv_sess *s, const lv_ack *ack, int err) {

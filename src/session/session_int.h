@@ -454,6 +454,8 @@ void lv__sub_stored(lv_sess *sess, int err);
 
 /* store.c: state records */
 void lv__store_meta(lv_sess *sess, enum lv_ack_kind kind);
+/* Word when all that was written to the log in this turn is as safe as it must be. */
+void lv__store_word(lv_sess *sess, uint8_t log, enum lv_ack_kind kind);
 int lv__store_progress_now(lv_sess *sess);
 void lv__store_progress(lv_sess *sess);
 void lv__store_forget(lv_sess *sess);

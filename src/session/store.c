@@ -102,6 +102,10 @@ static void ack_due(lv_sess *s, uint8_t log, enum lv_ack_kind kind, uint32_t gen
   lv_pub_ack(s->shard->pub, log, (lv_ack){s, gen, pid, 0, (uint8_t)kind, UINT32_MAX});
 }
 
+void lv__store_word(lv_sess *s, uint8_t log, enum lv_ack_kind kind) {
+  ack_due(s, log, kind, 0, 0);
+}
+
 void lv__store_meta(lv_sess *s, enum lv_ack_kind kind) {
   lv_buf key, value;
   lv_buf_init(&key, 70000);

@@ -439,6 +439,25 @@ static void test_durability_changes(void **state) {
   assert_int_equal(fake_keys(k->fake), 0);
 }
 
+/* CONNACK says that the old session is gone: it is, whatever happens next. */
+static void test_clean_start_waits(void **state) {
+  client_connect(s, (opts){.expiry_s = 100});
+  client_sub(s, "m/a", 1, (subopts){0});
+  client_cut(s);
+  kit_run(k);
+  fake_hold(k->fake, DISK, true);
+  client_ask(s, (opts){.clean = true});
+  kit_run(k);
+  assert_false(s->open);
+  fake_hold(k->fake, DISK, false);
+  kit_run(k);
+  assert_true(s->open);
+  assert_false(s->present);
+  kit_restart(k, true);
+  client_connect(s, (opts){.expiry_s = 100});
+  assert_false(s->present);
+}
+
 /* ---- sent again ---- */
 
 /* A window of large messages is not put into the send queue at once, and comes in order. */
@@ -525,6 +544,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_retained_cut_short, up, down),
       cmocka_unit_test_setup_teardown(test_retained_over_connections, up, down),
       cmocka_unit_test_setup_teardown(test_durability_changes, up, down),
+      cmocka_unit_test_setup_teardown(test_clean_start_waits, up, down),
       cmocka_unit_test_setup_teardown(test_resend_is_bounded, up, down),
       cmocka_unit_test_setup_teardown(test_partly_sent_entry, up, down),
       cmocka_unit_test_setup_teardown(test_partly_sent_value, up, down),
