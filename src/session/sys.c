@@ -71,6 +71,7 @@ static void tell(lv_sess *s, const lv_sub *sub, const char *topic, const char *v
 void lv__sys_give(lv_sess *s, const lv_sub *sub, bool retain) {
   char v[64];
   if (!wants_sys(sub)) return;
+  if (!lv_auth_may_read(s->auth, LV_SLICE("$SYS"))) return; /* a reload may take the right back */
   for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) {
     snprintf(v, sizeof v, "%llu", (unsigned long long)lv_metrics_counter(counters[i].counter));
     tell(s, sub, counters[i].topic, v, retain);

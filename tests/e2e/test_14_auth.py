@@ -2,6 +2,7 @@
 import pytest
 
 import raw
+from harness import wait
 from lvconf import ALL, app, doc, key, key_text
 
 pytestmark = pytest.mark.lavva_only
@@ -145,6 +146,23 @@ def test_sys_rights(rights):
     for ident in ("out", "into", "both"):
         login(rights, ident).subscribe("$SYS/#", codes=[0x87])
     login(rights, "theirs", user="other").subscribe("$SYS/#", codes=[0x87])
+
+
+def test_sys_right_taken_back(own_server):
+    """SIGHUP without `sys`: what was subscribed to in $SYS stays silent."""
+    topic = "$SYS/broker/version"
+    keys = [key("full", ALL, ALL, sys=True), key("was", ALL, ALL, sys=True)]
+    s = own_server(config=doc([app(keys=keys)], server={"threads": 1})).start()
+    was, still = login(s, "was"), login(s, "full")
+    for c in (was, still):
+        c.subscribe(topic)
+        assert c.message(topic).retain
+    s.reload(doc([app(keys=[keys[0], key("was", ALL, ALL)])], server={"threads": 1}))
+    wait(lambda: "reloaded" in s.log(), "the reload")
+    was.subscribe("$SYS/#", codes=[0x87])
+    # One loop tells all of its clients in one go, each ten seconds.
+    assert not still.message(topic, timeout=15).retain
+    was.ping()
 
 
 def test_dev_key_reads_sys(server):
