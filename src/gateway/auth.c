@@ -15,12 +15,14 @@ static const lv_key *by_id(const lv_conf *conf, lv_slice id, const lv_app **ret_
   return NULL;
 }
 
-static int by_certificate(lv_realm *r, lv_conf *conf, lv_conn *c, lv_auth **ret_auth) {
+/* user: the app that the client named, empty: none. */
+static int by_certificate(lv_realm *r, lv_conf *conf, lv_conn *c, lv_slice user,
+                          lv_auth **ret_auth) {
   const lv_app *app;
   if (lv_conn_cert_cn(c).n == 0 && lv_conn_cert_san(c).n == 0) return LV_E_BAD_AUTH;
   const lv_key *key = by_id(conf, lv_conn_cert_san(c), &app);
   if (!key) key = by_id(conf, lv_conn_cert_cn(c), &app);
-  if (!key) return LV_E_BAD_AUTH;
+  if (!key || (user.n && !lv_slice_eq(user, app->name))) return LV_E_BAD_AUTH;
   *ret_auth = lv_auth_get(r, conf, app, key);
   return 0;
 }
@@ -42,7 +44,8 @@ int lv__auth_connect(lv_realm *r, lv_conf *conf, lv_conn *c, const lv_mqtt_conne
   bool named = m->has_user && lv_conf_app(conf, m->user);
   if (m->has_password && (named || !m->has_user || !conf->anonymous))
     return by_key(r, conf, m, ret_auth);
-  if (!named && by_certificate(r, conf, c, ret_auth) == 0) return 0;
+  lv_slice user = named ? m->user : (lv_slice){NULL, 0};
+  if (by_certificate(r, conf, c, user, ret_auth) == 0) return 0;
   if (named || !conf->anonymous || conf->n_apps == 0) return LV_E_BAD_AUTH;
   *ret_auth = lv_auth_get(r, conf, &conf->apps[0], NULL);
   return 0;

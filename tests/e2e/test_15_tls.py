@@ -146,6 +146,20 @@ def test_client_certificate_is_a_key(mutual, pki):
         c.publish(foreign, b"x", 1, rc=0x87)
 
 
+def test_client_certificate_with_its_app_as_user(mutual, pki):
+    """A user name may stand beside the certificate if it is the key's app; a password must fit."""
+    def with_user(user, password=None):
+        return mutual.client(tls=mutual.tls(*pki["alice"]), addr=mutual.strict, user=user,
+                             password=password)
+    with_user("dev").connect()
+    with_user("dev", "wrong").connect(rc=0x86)
+    conf = mutual.config
+    conf["apps"].append(app("other", [key("theirs", ALL, ALL)]))
+    mutual.reload(conf)
+    wait(lambda: "reloaded" in mutual.log(), "the reload")
+    with_user("other").connect(rc=0x86)
+
+
 def test_required_certificate(mutual, pki):
     """None, one of another CA: the handshake fails; an unknown name: refused."""
     for ctx in (mutual.tls(), mutual.tls(*pki["other"])):
