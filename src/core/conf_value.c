@@ -182,7 +182,7 @@ static int value_number(const lv__conf_field *f, lv_slice text, void *obj) {
     if (r == 0 && text.n) r = LV_E_INVALID;
   }
   if (r) return r;
-  if ((v < f->min && !(v == 0 && f->zero)) || v > f->max) return LV_E_INVALID;
+  if (v < f->min || v > f->max) return LV_E_INVALID; /* 0 for `unlimited` would surprise */
   store(obj, f, v);
   return 0;
 }

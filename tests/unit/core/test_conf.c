@@ -176,6 +176,10 @@ static void test_findings(void **state) {
   bad("server:\n  drain: 10s\n  drain: 5s\n", 3, 3, "server", "given twice");
   bad("server: {threads: -1}\n", 1, 19, "server.threads", "1 to 64, or auto");
   bad("server: {threads: 65}\n", 1, 19, "server.threads", "1 to 64");
+  bad("server: {threads: 0}\n", 1, 19, "server.threads", "1 to 64, or auto");
+  bad("limits: {messages_per_second: 0}\n", 1, 31, "limits.messages_per_second", "or unlimited");
+  bad("apps: [{name: a, channel_defaults: {retention: {bytes: 0}}}]\n", 1, 56,
+      "apps[0].channel_defaults.retention.bytes", "or unlimited");
   bad("server: {threads: [1]}\n", 1, 19, "server.threads", "1 to 64");
   bad("server: 5\n", 1, 9, "server", "a mapping");
   bad("server: {drain: 10}\n", 1, 17, "server.drain", "100ms to 1h");
