@@ -101,15 +101,22 @@ static bool wants_tls(const lv_conf *c) {
   return false;
 }
 
+/* A finding while the server runs: in its log, in the log's format. */
+static void issue_log(void *arg, const lv_conf_issue *issue) {
+  (void)arg;
+  lv_log(LV_ERROR, "finding in the document at=%s:%u:%u key=%s found=%s text=%s", issue->file,
+         issue->line, issue->column, issue->key, issue->found, issue->text);
+}
+
 /* Reads the document and lays the arguments over it. */
-static int conf_load(serve *s, lv_conf **ret_conf) {
+static int conf_load(serve *s, lv_conf_issue_fn *on_issue, lv_conf **ret_conf) {
   lv_conf *c = NULL;
   int r;
   if (s->path) {
-    r = lv_conf_load(s->path, lv_cli_issue_print, NULL, &c);
+    r = lv_conf_load(s->path, on_issue, NULL, &c);
   } else {
     char *text = lv_devinst_document(&s->dev, s->dir, s->a.anonymous);
-    r = lv_conf_parse(NULL, lv_slice_str(text), lv_cli_issue_print, NULL, &c);
+    r = lv_conf_parse(NULL, lv_slice_str(text), on_issue, NULL, &c);
     free(text);
   }
   if (r) return r;
@@ -179,7 +186,7 @@ static int documents(serve *s) {
       return lv_cli_fail(s->cmd, "%s: %s%s", s->dev.env_path, lv_err_text(r),
                          lv_server_folder_hint(r));
   }
-  return conf_load(s, &s->conf) ? LV_EXIT_USAGE : 0;
+  return conf_load(s, lv_cli_issue_print, &s->conf) ? LV_EXIT_USAGE : 0;
 }
 
 static int certificate(serve *s) {
@@ -216,11 +223,12 @@ static void warn_anonymous(const lv_conf *c) {
 
 static int announce(serve *s) {
   lv_devinst_facts f = {.dir = s->a.data ? s->a.data : "lavva-data"};
-  for (uint8_t p = 0; p < LV_PROTO_COUNT; p++) {
-    f.address[p] = lv_server_address(s->server, p);
-    if (f.address[p])
-      lv_log(LV_INFO, "listening proto=%s addr=%s",
-             (const char *[]){"mqtt", "mqtts", "http", "https"}[p], f.address[p]);
+  const char *address;
+  uint8_t proto = 0;
+  for (uint32_t i = 0; (address = lv_server_listener(s->server, i, &proto)); i++) {
+    lv_log(LV_INFO, "listening proto=%s addr=%s",
+           (const char *[]){"mqtt", "mqtts", "http", "https"}[proto], address);
+    if (!f.address[proto]) f.address[proto] = address;
   }
   if (s->path) return 0;
   char ca[4200];
@@ -247,7 +255,7 @@ static void signals_block(sigset_t *set) {
 static void reload(serve *s) {
   lv_conf *c = NULL;
   char why[512] = "";
-  if (conf_load(s, &c)) {
+  if (conf_load(s, issue_log, &c)) {
     lv_log(LV_ERROR, "the document has findings, the running one stays file=%s",
            s->path ? s->path : "-");
     return;

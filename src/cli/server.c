@@ -191,10 +191,10 @@ int lv_server_start(lv_conf *conf, lv_disk *disk, lv_server **ret_server, char *
   return 0;
 }
 
-const char *lv_server_address(const lv_server *s, uint8_t proto) {
-  for (uint32_t i = 0; i < s->conf->n_listens; i++)
-    if (s->conf->listens[i].proto == proto) return lv_net_address(s->net, i);
-  return NULL;
+const char *lv_server_listener(const lv_server *s, uint32_t i, uint8_t *ret_proto) {
+  if (i >= s->conf->n_listens) return NULL;
+  *ret_proto = s->conf->listens[i].proto;
+  return lv_net_address(s->net, i);
 }
 
 int lv_server_reload(lv_server *s, lv_conf *conf, char *why) {

@@ -20,8 +20,9 @@ const char *lv_server_folder_hint(int err);
  * failed, where, and what to do. The conf is referenced; the disk is taken over, also on failure.
  */
 int lv_server_start(lv_conf *conf, struct lv_disk *disk, lv_server **ret_server, char *why);
-/* "host:port" of the first listener of a protocol as it was at the start, NULL: none. */
-const char *lv_server_address(const lv_server *s, uint8_t proto);
+/* "host:port" of listener i of the document as it was at the start, with the real port, and its
+ * protocol; NULL: there are no more. */
+const char *lv_server_listener(const lv_server *s, uint32_t i, uint8_t *ret_proto);
 /* A new document: keys, certificates, limits, log level. Listeners and the data folder stay. */
 int lv_server_reload(lv_server *s, lv_conf *conf, char *why);
 /* Drains and frees; at most the conf's drain_ms and a little. Returns the number of connections

@@ -8,6 +8,7 @@ import pytest
 
 import harness
 from harness import accepts, hostport, parse_env, wait
+from lvconf import doc
 
 pytestmark = pytest.mark.lavva_only
 NAMES = {"LAVVA_APP", "LAVVA_CHANNEL", "LAVVA_KEY", "LAVVA_HTTP", "LAVVA_HTTPS", "LAVVA_MQTT",
@@ -156,6 +157,13 @@ def test_ipv6(own_server):
     s = own_server(args=["--mqtt", "[::1]:0"]).start()
     assert s.env["LAVVA_MQTT"].startswith("[::1]:")
     s.connected().ping()
+
+
+def test_every_listener_is_logged(own_server):
+    """Two of one protocol, both on a free port: the log is where their ports can be seen."""
+    s = own_server(config=doc(listen=[{"mqtt": "127.0.0.1:0"}, {"mqtt": "127.0.0.1:0"}]))
+    s.start()
+    wait(lambda: s.log().count("listening proto=mqtt ") == 2, "two lines")
 
 
 @pytest.mark.parametrize("args", [["--mqtt", "nonsense"], ["--mqtt", "127.0.0.1:99999"],

@@ -178,7 +178,11 @@ def test_sigpipe_and_broken_stdout(own_server):
 def test_json_logs(own_server):
     import json
     s = own_server(config=doc(server={"log": {"format": "json", "level": "debug"}})).start()
-    s.connected().disconnect()
+    s.connected(client_id='"}\n{"a":1} \x7f').disconnect()
+    with open(s.conf_path, "w") as f:
+        f.write("apps: [\n  oops")
+    s.signal(signal.SIGHUP)
+    wait(lambda: "finding in the document" in s.log(), "the finding")
     s.stop()
     lines = [x for x in s.log().splitlines() if not x.startswith("--- ")]
     assert lines
