@@ -4,8 +4,10 @@
 #include "core/time.h"
 #include <assert.h>
 #include <errno.h>
+#include <openssl/x509.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { RETRY_MIN_MS = 100, RETRY_MAX_MS = 5000, MISC_MS = 500, GOODBYE_MS = 2000 };
@@ -80,6 +82,9 @@ static void cb_subscribe(struct mosquitto *m, void *arg, int mid, int n, const i
 /* What the numbers of libmosquitto and MQTT mean, in our words. */
 static const char *error_text(int e) {
   if (e == MOSQ_ERR_ERRNO) return lv_strerror(errno);
+  if (e == MOSQ_ERR_TLS)
+    return "no TLS connection: is there TLS, and is its certificate trusted? (--ca names whom to "
+           "trust)";
   return e >= 0x80 ? mosquitto_reason_string(e) : mosquitto_strerror(e);
 }
 
@@ -104,8 +109,10 @@ int lv_client_init(lv_client *c, const lv_cli_cmd *cmd, const lv_cli_target *t, 
   mosquitto_publish_v5_callback_set(c->mosq, cb_publish);
   mosquitto_subscribe_v5_callback_set(c->mosq, cb_subscribe);
   if (!t->tls) return 0;
-  if (!t->ca) mosquitto_int_option(c->mosq, MOSQ_OPT_TLS_USE_OS_CERTS, 1);
-  int r = mosquitto_tls_set(c->mosq, t->ca, NULL, t->cert, t->cert_key, NULL);
+  /* Without --ca: whom this system trusts. libmosquitto wants to be told where that is. */
+  const char *system = getenv(X509_get_default_cert_dir_env());
+  if (!system) system = X509_get_default_cert_dir();
+  int r = mosquitto_tls_set(c->mosq, t->ca, t->ca ? NULL : system, t->cert, t->cert_key, NULL);
   if (r) return lv_cli_fail(cmd, "TLS: %s (--ca, --cert, --cert-key)", error_text(r));
   if (t->insecure) mosquitto_tls_insecure_set(c->mosq, true);
   return 0;

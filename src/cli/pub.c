@@ -323,6 +323,8 @@ static int arguments(pub *p, int n, char **argv) {
   }
   if (n) return lv_cli_usage(p->cmd, "too many arguments: %s", argv[1]);
   if (!a->topic) return lv_cli_usage(p->cmd, "which TOPIC?");
+  if (strpbrk(a->topic, "+#") || !a->topic[0])
+    return lv_cli_usage(p->cmd, "%s is not a topic: + and # are for reading", a->topic);
   int sources = !!a->message + !!a->file + a->whole + a->null + a->lines;
   if (sources > 1)
     return lv_cli_usage(p->cmd, "one of --message, --file, --stdin, --lines, --null");

@@ -80,7 +80,7 @@ def test_version_and_help():
 
 def test_wrong_usage():
     for args in (["nonsense"], ["pub", "--no-such"], ["pub"], ["sub", "-C", "x"],
-                 ["sub", "-q", "3"], ["pub", "-q"], ["check"], ["key"]):
+                 ["sub", "-q", "3"], ["pub", "-q"], ["pub", "a/#", "m"], ["pub", "+", "m"], ["check"], ["key"]):
         out = cli(*args, timeout=DEADLINE)
         assert out.returncode == USAGE, (args, out)
         assert out.stderr and not out.stdout
@@ -260,6 +260,19 @@ def test_over_tls(server, t):
     lavva(server, "pub", "-q", "1", "-R", "-n", t)
 
 
+@pytest.mark.lavva_only
+def test_over_tls_trusting_the_system(server, t, tmp_path):
+    """Without --ca the system's certificates count, here those of a folder of our own."""
+    name = subprocess.run(["openssl", "x509", "-subject_hash", "-noout", "-in", server.ca],
+                          capture_output=True, text=True, check=True).stdout.strip()
+    os.symlink(server.ca, tmp_path / f"{name}.0")
+    args = ["pub", "-u", f"mqtts://127.0.0.1:{server.mqtts[1]}", "-q", "1", t, "x"]
+    out = cli(*args, env={**env_of(server), "SSL_CERT_DIR": str(tmp_path)})
+    assert out.returncode == 0, out
+    out = lavva(server, *args)
+    assert out.returncode == 1 and "certificate" in out.stderr, out
+
+
 def test_kept_session(server, t):
     args = ["-q", "1", "-c", "-i", server.uid("keep"), t]
     sub = Sub(server, *args).ready(server, t)
@@ -370,6 +383,12 @@ class TestLog:
         out = s.cli("log", "dump", "--data", s.data, "nosuch")
         assert out.returncode != 0 or out.stdout == ""
         assert s.cli("log", "verify", "--data", "/no/such/dir").returncode != 0
+
+    @pytest.mark.parametrize("verb", ["inspect", "dump"])
+    def test_folder_without_a_log(self, s, tmp_path, verb):
+        out = s.cli("log", verb, "--data", str(tmp_path))
+        assert out.returncode == 1 and "no log" in out.stderr, out
+        assert not os.listdir(tmp_path)
 
 
 @pytest.mark.lavva_only
