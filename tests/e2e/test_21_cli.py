@@ -386,9 +386,11 @@ class TestLog:
 
     @pytest.mark.parametrize("verb", ["inspect", "dump"])
     def test_folder_without_a_log(self, s, tmp_path, verb):
-        out = s.cli("log", verb, "--data", str(tmp_path))
+        empty = tmp_path / "empty"
+        empty.mkdir()
+        out = s.cli("log", verb, "--data", str(empty))
         assert out.returncode == 1 and "no log" in out.stderr, out
-        assert not os.listdir(tmp_path)
+        assert not os.listdir(empty)
 
 
 @pytest.mark.lavva_only

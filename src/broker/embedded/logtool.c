@@ -116,12 +116,18 @@ static void gather(lv_logtool *t) {
 
 static int open_once(const char *dir, lv_logtool **ret, char *why) {
   lv_logtool *t = calloc(1, sizeof *t);
+  bool any = false;
   if (!t) abort();
   int rc = lv__disk_view_new(dir, &t->disk);
-  if (rc < 0) snprintf(why, LV_ELOG_WHY, "%s: %s", dir, lv_err_text(rc));
+  if (rc < 0) snprintf(why, LV_ELOG_WHY, "%s", lv_err_text(rc));
   for (int i = 0; i < LV_DURABILITY_COUNT && rc == 0; i++) {
     rc = epoch_of(t->disk, log_names[i], t->logs[i].epoch);
     if (rc < 0) snprintf(why, LV_ELOG_WHY, "log %s: %s", log_names[i], lv_err_text(rc));
+    any |= t->logs[i].epoch[0] != '\0';
+  }
+  if (rc == 0 && !any) {
+    snprintf(why, LV_ELOG_WHY, "no log in this folder");
+    rc = LV_E_NOT_FOUND;
   }
   lv_embedded_conf conf = {.dir = dir, .disk = t->disk};
   if (rc == 0) rc = lv__embedded_open_quiet(&conf, &t->b, why);
@@ -139,7 +145,7 @@ int lv_logtool_open(const char *dir, lv_logtool **ret_tool, char *why) {
   lv_disk *probe;
   int rc = lv__disk_view_new(dir, &probe);
   if (rc < 0) {
-    snprintf(why, LV_ELOG_WHY, "%s: %s", dir, lv_err_text(rc));
+    snprintf(why, LV_ELOG_WHY, "%s", lv_err_text(rc)); /* the caller names the folder */
     return rc;
   }
   probe->ops->free(probe);
