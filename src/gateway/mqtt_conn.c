@@ -34,7 +34,7 @@ typedef struct lv_mqtt_conn {
     struct lv_mqtt_conn *paused_next; /* in gl->paused */
   };
   uint32_t rx_ms;                  /* when the last packet came; wraps */
-  uint32_t rate_count, packet_max; /* packet_max: once OPEN */
+  uint32_t rate_count, packet_max; /* packet_max: once OPEN; before: the client's */
   uint16_t rate_second, app_slot, keep_alive_s;
   uint8_t state, version;
   bool paused, draining, counted;
@@ -99,7 +99,12 @@ static void refuse(lv_mqtt_conn *mc, int err) {
   uint8_t tmp[LV_MQTT_CONNACK_MAX];
   lv_mqtt_connack a = {.version = mc->version, .reason = lv_err_mqtt(err)};
   if (mc->version >= LV_MQTT_V5) a.reason_string = lv_slice_str(lv_err_text(err));
-  put(mc, tmp, lv_mqtt_connack_encode(&a, tmp));
+  uint32_t n = lv_mqtt_connack_encode(&a, tmp);
+  if (mc->packet_max && n > mc->packet_max) { /* [MQTT-3.2.2-19] */
+    a.reason_string.n = 0;
+    n = lv_mqtt_connack_encode(&a, tmp);
+  }
+  if (!mc->packet_max || n <= mc->packet_max) put(mc, tmp, n);
   mc->state = BYE;
   lv_conn_close(mc->conn, err, true);
 }
@@ -114,7 +119,8 @@ static void arm_keep_alive(lv_mqtt_conn *mc) {
   lv_conn_deadline(mc->conn, mc->keep_alive_s ? LV_MS(mc->keep_alive_s * 1500) : LV_SEC(-1));
 }
 
-static void connack(lv_mqtt_conn *mc, bool present) {
+/* False: the client takes no packet of this size (its Maximum Packet Size). */
+static bool connack(lv_mqtt_conn *mc, bool present) {
   lv_handshake *hs = mc->hs;
   const lv_limits *l = &hs->auth->app->limits;
   uint8_t tmp[LV_MQTT_CONNACK_MAX];
@@ -128,7 +134,10 @@ static void connack(lv_mqtt_conn *mc, bool present) {
   a.server_keep_alive = mc->keep_alive_s;
   a.has_server_keep_alive = mc->keep_alive_s != hs->connect.keep_alive_s;
   a.assigned_client_id = lv_slice_str(hs->assigned);
-  put(mc, tmp, lv_mqtt_connack_encode(&a, tmp));
+  uint32_t n = lv_mqtt_connack_encode(&a, tmp);
+  if (mc->packet_max && n > mc->packet_max) return false;
+  put(mc, tmp, n);
+  return true;
 }
 
 /* The session is bound and as safe as it must be. */
@@ -145,7 +154,10 @@ static void ready(void *conn, lv_sess *sess, bool present, int err) {
          lv_conn_peer(c), (int)mc->hs->auth->app->name.n, (const char *)mc->hs->auth->app->name.p,
          (int)mc->hs->connect.client_id.n, (const char *)mc->hs->connect.client_id.p, mc->version,
          present);
-  connack(mc, present);
+  if (!connack(mc, present)) {
+    refuse(mc, LV_E_TOO_BIG);
+    return;
+  }
   const lv_limits *l = &mc->hs->auth->app->limits;
   mc->packet_max = l->packet_bytes;
   if (l->packet_bytes + LV_MQTT_HEAD_MAX > c->in_max)
@@ -229,6 +241,7 @@ static void on_connect(lv_mqtt_conn *mc, lv_slice body) {
   int err = lv_mqtt_connect_decode(lv_slice_of(bytes, body.n), bytes + body.n, &hs->connect);
   mc->version = hs->connect.version > LV_MQTT_V5 ? LV_MQTT_V5 : hs->connect.version;
   if (mc->version < LV_MQTT_V3) mc->version = LV_MQTT_V3;
+  mc->packet_max = err ? 0 : hs->connect.max_packet;
   if (!err) err = connect_check(mc, hs);
   if (err) {
     bool answer = hs->connect.version != 0;

@@ -29,6 +29,8 @@ void lv__put_ack(lv_sess *s, uint8_t type, uint16_t pid, uint8_t reason) {
                                          : "");
   }
   uint32_t n = lv_mqtt_ack_encode(s->version, type, pid, reason, text, tmp);
+  if (s->max_packet && n > s->max_packet) /* [MQTT-3.4.2-2] */
+    n = lv_mqtt_ack_encode(s->version, type, pid, reason, (lv_slice){NULL, 0}, tmp);
   memcpy(lv_outq_put(s->outq, n, 0, (lv_mono){0}), tmp, n);
   s->shard->link->dirty(s->conn);
 }

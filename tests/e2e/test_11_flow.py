@@ -2,6 +2,7 @@
 import pytest
 
 import raw
+from lvconf import ALL, app, doc, key
 from raw import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL
 
 
@@ -149,6 +150,28 @@ def test_small_packets_stay_small(server, t):
         assert c.recv().size <= 20
     except raw.Closed:
         pass
+
+
+@pytest.mark.lavva_only
+def test_tiny_maximum_packet_size(server, own_server):
+    """MQTT-3.1.2-24 holds for CONNACK and acks too: shorter, or 0x95, or nothing at all."""
+    def answer(size, **kw):
+        c = server.client(properties={"maximum_packet_size": size}, **kw)
+        c.open().send(c.connect_bytes())
+        try:
+            return c.recv()
+        except raw.Closed:
+            return None
+    assert answer(4) is None
+    p = answer(10, client_id="")
+    assert p.kind == raw.CONNACK and p.rc == 0x95 and p.size == 5
+    p = answer(10, password="wrong")
+    assert p.rc == 0x86 and p.size == 5
+    s = own_server(config=doc([app(keys=[key("full", [], ALL)])])).start()
+    c = s.connected(properties={"maximum_packet_size": 16})
+    c.send(raw.publish("a/b", b"x", 1, pid=7))
+    p = c.expect(raw.PUBACK, rc=0x87)
+    assert p.size <= 16
 
 
 def test_servers_maximum_packet_size(server, t):
