@@ -60,6 +60,8 @@ docs: all
 	@$(PYTHON) scripts/kpi_doc.py --write
 
 install: all
+	@meson introspect $(BUILD) --buildoptions | grep -q '"name": "prefix", "value": "$(PREFIX)"' || \
+	  { meson configure $(BUILD) --prefix=$(PREFIX) && ninja -C $(BUILD) lavva; }
 	DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
 
 clean:
