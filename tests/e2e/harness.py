@@ -36,7 +36,9 @@ DEADLINE = float(os.environ.get("LAVVA_E2E_DEADLINE", raw.DEADLINE))
 raw.DEADLINE = DEADLINE
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 _uids = itertools.count(1)
-_ports = itertools.count(20000 + 400 * int(WORKER.strip("gw") or 0))
+PORTS = range(20000, 32000)     # below the ephemeral ones
+_ports = itertools.cycle(PORTS)
+_claims = []
 SANITIZER = ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "WARNING: ThreadSanitizer",
              "runtime error:", "assertion failed", "Assertion `")
 
@@ -54,15 +56,21 @@ def wait(condition, what, timeout=None, step=0.01):
 
 
 def free_port():
-    """A port below the ephemeral range that is free now and that no sibling worker hands out."""
-    for port in _ports:
+    """A port that is free now and stays ours for the life of this process: a datagram socket on the
+    same number keeps other runs of these tests away from it, while our server is down, too."""
+    for port in itertools.islice(_ports, len(PORTS)):
+        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         with socket.socket() as s:
             s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
+                claim.bind(("127.0.0.1", port))
                 s.bind(("127.0.0.1", port))
-                return port
             except OSError:
+                claim.close()
                 continue
+        _claims.append(claim)
+        return port
+    raise AssertionError(f"no free port in {PORTS}")
 
 
 def hostport(text):
