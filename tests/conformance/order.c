@@ -116,6 +116,56 @@ static void joins_exact(const conform_kind *kind) {
   rig_clear(&r);
 }
 
+typedef struct renewal {
+  rig_loop *rl;
+  lv_pos pos;
+  uint32_t had[LV_DURABILITY_COUNT];
+} renewal;
+
+/* Off and on within a turn: what waits for the loop is from before. */
+static void renew(lv_loop *loop, void *arg) {
+  renewal *n = arg;
+  rig *r = n->rl->rig;
+  (void)r->broker->ops->interest(r->broker, loop, false);
+  n->pos = r->broker->ops->interest(r->broker, loop, true);
+  for (int log = 0; log < LV_DURABILITY_COUNT; log++) n->had[log] = n->rl->feed[log].n;
+}
+
+/* A feed that ends and begins again gives nothing from before its new point. */
+static void renews_exact(const conform_kind *kind) {
+  enum { TIMES = 200 };
+  rig r;
+  static renewal n[TIMES];
+  kind->wipe(kind->env);
+  rig_open(&r, kind, 0);
+  (void)rig_interest(&r, 0, true);
+  (void)rig_interest(&r, 2, true);
+  for (int i = 0; i < RIG_LOOPS; i++) {
+    r.loops[i].todo = 3000;
+    lv_loop_call(r.loops[i].loop, conform_turn, &r.loops[i]);
+  }
+  for (int k = 0; k < TIMES; k++) {
+    n[k].rl = &r.loops[2];
+    lv_loop_call_wait(r.loops[2].loop, renew, &n[k]);
+  }
+  uint64_t want[RIG_LOOPS] = {3000, 3000, 3000};
+  rig_wait(&r, conform_all_told, want, "outcome of every message");
+  rig_settle(&r);
+  for (int log = 0; log < LV_DURABILITY_COUNT; log++) {
+    const seen_list *feed = &r.loops[2].feed[log];
+    for (int k = 0; k < TIMES; k++)
+      CHECK(n[k].had[log] == feed->n || feed->v[n[k].had[log]].lsn >= n[k].pos.lsn[log],
+            "a feed from before its point");
+    check_feed(&r, feed, false);
+    seen_list tail = *feed;
+    tail.v += n[TIMES - 1].had[log];
+    tail.n -= n[TIMES - 1].had[log];
+    same_feed(&r.loops[0].feed[log], &tail, n[TIMES - 1].pos.lsn[log]);
+  }
+  rig_close(&r);
+  rig_clear(&r);
+}
+
 /* An acknowledgement without a record comes behind all earlier ones of that log. */
 typedef struct bare {
   rig *r;
@@ -184,6 +234,7 @@ void conform_order(const conform_kind *kind) {
   feeds_exact(kind);
   printf("  ok   every loop's feed is the same, complete and in order; outcomes in order\n");
   joins_exact(kind);
+  renews_exact(kind);
   printf("  ok   a loop that joins gets exactly what follows its point\n");
   bare_acks(kind);
   printf("  ok   an acknowledgement without a record waits for all earlier ones\n");

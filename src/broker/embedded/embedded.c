@@ -355,8 +355,8 @@ static lv_pos embedded_interest(lv_broker *base, lv_loop *loop, bool on) {
   lv_port *p = atomic_load(&b->port[loop->index]);
   assert(p && p->loop == loop && lv_loop_here(loop));
   for (int i = 0; i < LV_DURABILITY_COUNT; i++) pthread_mutex_lock(&b->lane[i].vis);
-  lv__port_interest(p, on);
   lv_pos pos = embedded_visible(base);
+  lv__port_interest(p, on, pos);
   for (int i = LV_DURABILITY_COUNT - 1; i >= 0; i--) pthread_mutex_unlock(&b->lane[i].vis);
   return pos;
 }

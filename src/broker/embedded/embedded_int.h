@@ -123,10 +123,11 @@ typedef struct lv_port {
   uintptr_t *spare; /* the loop's half of the pair */
   uint32_t spare_cap;
   uint64_t feed_bytes; /* waiting */
+  lv_pos from;         /* the feed starts here; of the loop */
   bool interested, posted, over;
 } lv_port;
 int lv__port_attach(lv_embedded *b, lv_loop *loop, lv_feed_fn *fn, void *arg);
-void lv__port_interest(lv_port *p, bool on);
+void lv__port_interest(lv_port *p, bool on, lv_pos from);
 /* Hands a list (by next) of finished batches to the loops: those with err 0 and records to every
  * interested loop, and each to its origin. Under vis. */
 void lv__port_hand(lv_embedded *b, lv_batch *list);

@@ -33,7 +33,8 @@ static void port_run(lv_loop *loop, lv_mail *mail) {
       b->done(b);
     } else {
       fed += b->bytes;
-      p->fn(p->loop, b, p->arg);
+      /* What waited when the interest ended is older than where it began again. */
+      if (b->lsn_end > p->from.lsn[b->log]) p->fn(p->loop, b, p->arg);
     }
     lv_batch_unref(b);
   }
@@ -68,8 +69,9 @@ int lv__port_attach(lv_embedded *b, lv_loop *loop, lv_feed_fn *fn, void *arg) {
   return 0;
 }
 
-void lv__port_interest(lv_port *p, bool on) {
+void lv__port_interest(lv_port *p, bool on, lv_pos from) {
   pthread_mutex_lock(&p->mu);
+  if (on && !p->interested) p->from = from;
   if (p->interested != on) {
     if (on)
       atomic_fetch_add(&p->b->n_interested, 1);
