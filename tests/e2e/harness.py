@@ -287,7 +287,8 @@ class Lavva(Server):
     def launch(self):
         """Starts the process without waiting for anything."""
         self.env = {}
-        env = {"ASAN_OPTIONS": "abort_on_error=1:detect_leaks=1:detect_stack_use_after_return=1",
+        env = {"ASAN_OPTIONS": "abort_on_error=1:detect_leaks=1:detect_stack_use_after_return=1:"
+                               "verify_asan_link_order=0",  # gcc's; diskfault.so comes first
                "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
                "TSAN_OPTIONS": f"halt_on_error=0:second_deadlock_stack=1:"
                                f"suppressions={HERE}/tsan.supp"}
