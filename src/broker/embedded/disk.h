@@ -67,5 +67,8 @@ void lv_disk_fault_kill(lv_disk *d);
 void lv_disk_fault_halt(lv_disk *d, uint32_t n);
 bool lv_disk_fault_halted(lv_disk *d);
 void lv_disk_fault_set(lv_disk *d, const lv_disk_faults *faults);
+/* How many failed syncs took back what had been written (Linux drops dirty pages it could not
+ * write), in files whose name begins with this letter. */
+uint32_t lv_disk_fault_taken(lv_disk *d, char first);
 
 #endif

@@ -59,7 +59,8 @@ typedef struct disk_fault {
     inode *ino;
   } fds[FDS];
   int next_fd;
-  uint32_t halt_in; /* operations until the power goes; 0: not planned */
+  uint32_t taken[256]; /* failed syncs that took something back, by the name's first letter */
+  uint32_t halt_in;    /* operations until the power goes; 0: not planned */
   bool halted, locked;
 } disk_fault;
 
@@ -294,20 +295,31 @@ static void sector_to_platter(inode *i, uint64_t s) {
   memcpy(i->platter + s * SECTOR, i->cache + s * SECTOR, SECTOR);
 }
 
+static void count_taken(disk_fault *f, const inode *i) {
+  for (uint32_t k = 0; k < f->now.n; k++) {
+    if (f->now.e[k].ino != i) continue;
+    f->taken[(uint8_t)f->now.e[k].name[0]]++;
+    return;
+  }
+}
+
 static int fault_sync(lv_disk *d, int fd) {
   disk_fault *f = of(d);
   enter(f);
   inode *i = ino_of(f, fd);
   if (!i || halted(f)) return leave(f, LV_E_IO);
-  bool bad = chance(f, f->faults.sync_error), evict = rnd(f) % 2;
+  bool bad = chance(f, f->faults.sync_error), evict = rnd(f) % 2, taken = false;
   for (uint64_t s = 0; s * SECTOR < i->size; s++) {
     if (!i->dirty[s]) continue;
     i->dirty[s] = 0;
-    if (!bad || rnd(f) % 2)
+    if (!bad || rnd(f) % 2) {
       sector_to_platter(i, s);
-    else if (evict)
+    } else if (evict) {
+      taken = true;
       memcpy(i->cache + s * SECTOR, i->platter + s * SECTOR, SECTOR);
+    }
   }
+  if (taken) count_taken(f, i);
   if (!bad) i->platter_size = i->size;
   return leave(f, bad ? LV_E_IO : 0);
 }
@@ -474,6 +486,14 @@ bool lv_disk_fault_halted(lv_disk *d) {
   disk_fault *f = of(d);
   enter(f);
   return leave(f, f->halted);
+}
+
+uint32_t lv_disk_fault_taken(lv_disk *d, char first) {
+  disk_fault *f = of(d);
+  enter(f);
+  uint32_t n = f->taken[(uint8_t)first];
+  (void)leave(f, 0);
+  return n;
 }
 
 void lv_disk_fault_set(lv_disk *d, const lv_disk_faults *faults) {
