@@ -2,6 +2,7 @@
 #include "cli/commands.h"
 #include "core/suggest.h"
 #include <string.h>
+#include <sys/resource.h>
 
 const lv_cli_cmd *const lv_cli_commands[] = {
     &lv_cli_serve, &lv_cli_pub,   &lv_cli_sub, &lv_cli_demo,    &lv_cli_top,
@@ -62,7 +63,17 @@ const lv_cli_cmd lv_cli_help_cmd = {.name = "help",
                                                "examples",
                                     .run = run_help};
 
+/* As many descriptors as we may have: connections are limited by the document, and a log of many
+ * segments is read with all of them open. */
+static void raise_nofile(void) {
+  struct rlimit rl;
+  if (getrlimit(RLIMIT_NOFILE, &rl) || rl.rlim_cur == rl.rlim_max) return;
+  rl.rlim_cur = rl.rlim_max;
+  (void)setrlimit(RLIMIT_NOFILE, &rl);
+}
+
 int main(int argc, char **argv) {
+  raise_nofile();
   if (argc < 2) {
     overview(stderr);
     return LV_EXIT_USAGE;

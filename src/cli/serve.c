@@ -17,7 +17,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -196,14 +195,6 @@ static int certificate(serve *s) {
   return r ? lv_cli_fail(s->cmd, "certificate: %s", why) : 0;
 }
 
-/* As many descriptors as we may have: connections are limited by the document. */
-static void raise_nofile(void) {
-  struct rlimit rl;
-  if (getrlimit(RLIMIT_NOFILE, &rl) || rl.rlim_cur == rl.rlim_max) return;
-  rl.rlim_cur = rl.rlim_max;
-  (void)setrlimit(RLIMIT_NOFILE, &rl);
-}
-
 static bool is_loopback(lv_slice host) {
   struct in_addr v4;
   char text[64];
@@ -300,7 +291,6 @@ static int start_and_run(serve *s) {
   static sigset_t set; /* the watching thread's, too */
   char why[512] = "";
   signals_block(&set);
-  raise_nofile();
   (void)lv_log_open(NULL, s->conf->log_json);
   lv_log_set_level((enum lv_log_level)s->conf->log_level);
   warn_anonymous(s->conf);

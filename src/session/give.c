@@ -79,10 +79,12 @@ void lv__give_add(lv_sess *s, lv_sub *sub, lv_pos from) {
 static void collect(void *arg, lv_block *block, const lv_rec *rec, uint8_t log) {
   lv_gives *g = arg;
   const lv_auth *auth = g->sess->auth;
+  uint8_t flags = g->now.sub->flags;
   if (rec->lsn >= g->now.from.lsn[log]) return; /* the feed brings it */
+  if ((flags & LV_SUB_NO_LOCAL) && lv_slice_eq(lv_rec_pid(rec), lv_sess_id(g->sess))) return;
   for (uint32_t i = 0; i < g->n_given; i++)
     if (g->given[i] == (rec->lsn | log)) return;
-  if ((g->now.sub->flags & LV_SUB_CHECK) && !lv_auth_may_read(auth, lv_rec_topic(rec))) return;
+  if ((flags & LV_SUB_CHECK) && !lv_auth_may_read(auth, lv_rec_topic(rec))) return;
   if (g->n == g->cap) {
     g->cap = g->cap ? g->cap * 2 : 16;
     g->e = realloc(g->e, g->cap * sizeof *g->e);

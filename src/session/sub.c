@@ -233,7 +233,9 @@ void lv__subs_free(lv_sess *s) {
 /* ---- SUBACK ---- */
 
 static void suback_send(lv_sess *s, lv_suback *a) {
-  if (s->conn) {
+  if (s->conn && s->max_packet && a->n > s->max_packet) { /* nothing in it can be left out */
+    s->shard->link->close(s->conn, LV_E_TOO_BIG);
+  } else if (s->conn) {
     if (a->n <= 16384) {
       memcpy(lv_outq_put(s->outq, a->n, 0, (lv_mono){0}), a->bytes, a->n);
     } else {

@@ -173,6 +173,18 @@ def test_no_local(server, t, pub):
     server.nothing(pub, c)
 
 
+def test_no_local_and_retained(server, t, pub):
+    """MQTT-3.8.3-3: what this client id published is not given as a retained message either."""
+    c = server.connected()
+    c.publish(t + "/mine", b"m", 1, retain=True)
+    pub.publish(t + "/other", b"o", 1, retain=True)
+    c.subscribe((t + "/+", sub_options(1, no_local=True)))
+    c.message(t + "/other", b"o", retain=True)
+    server.nothing(pub, c)
+    for name in ("mine", "other"):
+        pub.publish(f"{t}/{name}", b"", 1, retain=True)
+
+
 def test_no_local_is_per_subscription(server, t, pub):
     c = server.connected()
     c.subscribe((t + "/#", sub_options(1, no_local=True)))

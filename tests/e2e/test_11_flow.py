@@ -122,6 +122,18 @@ def test_our_maximum_packet_size(server, t, pub):
     server.nothing(pub, c)
 
 
+@pytest.mark.parametrize("kind", ["subscribe", "unsubscribe"])
+def test_our_maximum_packet_size_and_suback(server, t, kind):
+    """MQTT-3.1.2-24: an answer that cannot be made smaller ends the connection."""
+    c = server.client(properties={"maximum_packet_size": 50})
+    c.connect()
+    names = [f"{t}/{i}" for i in range(100)]
+    c.send(raw.subscribe(1, [(n, 0) for n in names]) if kind == "subscribe"
+           else raw.unsubscribe(1, names))
+    assert c.expect(raw.DISCONNECT).rc == 0x95
+    c.closed()
+
+
 @pytest.mark.parametrize("qos", [0, 1])
 def test_our_maximum_packet_size_to_the_byte(server, t, pub, qos):
     head = 2 + len(raw.string(t)) + 1 + (2 if qos else 0)

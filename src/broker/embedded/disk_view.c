@@ -35,8 +35,8 @@ typedef struct disk_view {
   lv_disk disk;
   int dir;
   view_file *files;
-  view_file *open[1024];
-  int n_open;
+  view_file **open; /* by number; numbers are not used again: a tool opens a folder once */
+  int n_open, cap_open;
 } disk_view;
 
 static view_file *known(disk_view *v, const char *name) {
@@ -89,7 +89,11 @@ static int view_open(lv_disk *d, const char *name, bool create, int *ret_fd) {
   disk_view *v = (disk_view *)d;
   view_file *f = look(v, name);
   if (!f && !create) return LV_E_NOT_FOUND;
-  if (v->n_open == (int)(sizeof v->open / sizeof *v->open)) return LV_E_BUSY;
+  if (v->n_open == v->cap_open) {
+    v->cap_open = v->cap_open * 2 + 64;
+    v->open = realloc(v->open, (size_t)v->cap_open * sizeof *v->open);
+    if (!v->open) abort();
+  }
   if (!f) {
     f = known(v, name);
     if (!f) f = file_new(v, name);
@@ -101,7 +105,7 @@ static int view_open(lv_disk *d, const char *name, bool create, int *ret_fd) {
 }
 
 static void view_close(lv_disk *d, int fd) {
-  (void)d; /* numbers are not used again: a tool opens a folder once */
+  (void)d;
   (void)fd;
 }
 
@@ -250,6 +254,7 @@ static void view_free(lv_disk *d) {
     free(f);
   }
   close(v->dir);
+  free(v->open);
   free(v);
 }
 
