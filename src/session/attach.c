@@ -279,8 +279,8 @@ int lv_sess_disconnect(lv_sess *s, const lv_mqtt_disconnect *d) {
 }
 
 /* What happens to the will now. True: it is still to come. */
-static bool will_waits(lv_sess *s, int err) {
-  if (s->clean_exit) lv__will_set(s, NULL);
+static bool will_waits(lv_sess *s, int err, bool accepted) {
+  if (s->clean_exit || !accepted) lv__will_set(s, NULL);
   if (!s->more->will) return false;
   if (err == LV_E_SHUTDOWN || s->shard->quiet) return true; /* after the restart */
   if (will_delay(s) > 0 || lv__publish_later(s->shard)) return true;
@@ -293,6 +293,7 @@ void lv_sess_detach(lv_sess *s, int err) {
   lv_shard *shard = s->shard;
   assert(s->conn);
   lv_pos pos = lv__sess_position(s);
+  bool accepted = s->started; /* CONNACK left: before that a will is nobody's (§3.1.2.5) */
   lv__pend_discard(s, true);
   lv_mono stamp;
   uint32_t gone = lv_outq_gone(s->outq, lv_mqtt_count_publishes, &stamp);
@@ -320,7 +321,7 @@ void lv_sess_detach(lv_sess *s, int err) {
   lv__out_detach(s);
   lv__alias_free(s);
   more->gone_at = lv_wall_now();
-  more->will_due = will_waits(s, err);
+  more->will_due = will_waits(s, err, accepted);
   if (s->persistent || more->will_due) {
     if (!shard->quiet) {
       lv__store_meta(s, LV_ACK_NONE);

@@ -137,6 +137,14 @@ def test_clean_start_sends_delayed_will(server, sub, t):
     sub.message(t + "/w", b"now")
 
 
+def test_refused_connect_leaves_no_will(server, sub, t, pub):
+    """3.1.2.5: a will belongs to a connection that was accepted."""
+    c = server.client(properties={"maximum_packet_size": 10}, will=Will(t + "/w", b"never", 1))
+    c.connect(rc=0x95)
+    c.closed()
+    server.nothing(pub, sub)
+
+
 def test_disconnect_0x04_with_delay(server, sub, t):
     c = leaver(server, 5, Will(t + "/w", b"late", 1, props={"will_delay": 1}),
                properties={"session_expiry": 60})
