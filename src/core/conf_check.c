@@ -53,7 +53,8 @@ void lv__conf_limits_finish(lv__conf_build *b, const lv__conf_node *node, void *
 typedef struct named {
   lv_slice name;
   const lv__conf_node *at;
-  uint32_t index;
+  uint32_t index; /* in its list */
+  uint32_t app;   /* of a key */
 } named;
 
 static int named_cmp(const void *a, const void *b) {
@@ -99,7 +100,8 @@ void lv__conf_app_finish(lv__conf_build *b, const lv__conf_node *node, void *par
   const lv__conf_node *list = lv__conf_find(node, "channels");
   lv_chan_conf *channels = (lv_chan_conf *)app->channels;
   named *v = lv__conf_get(b->tmem, (app->n_channels + 1) * sizeof *v);
-  for (uint32_t i = 0; i < app->n_channels; i++) v[i] = (named){channels[i].name, item(list, i), i};
+  for (uint32_t i = 0; i < app->n_channels; i++)
+    v[i] = (named){channels[i].name, item(list, i), i, 0};
   names_check(b, v, app->n_channels, "channels", "a channel's name");
   app->channel_defaults.app = app->name;
   for (uint32_t i = 0; i < app->n_channels; i++) channels[i].app = app->name;
@@ -190,6 +192,14 @@ static void listens_check(lv__conf_build *b, const lv__conf_node *node) {
 }
 
 /* ---- the document ---- */
+static int key_cmp(const void *a, const void *b) {
+  const named *x = a, *y = b;
+  int r = lv_slice_cmp(x->name, y->name);
+  if (!r) r = (x->app > y->app) - (x->app < y->app);
+  return r ? r : (x->index > y->index) - (x->index < y->index);
+}
+
+/* Ids must differ in the whole document: a client certificate names nothing else. */
 static void keys_check(lv__conf_build *b, const lv__conf_node *apps) {
   const lv_conf *c = b->conf;
   uint32_t n = 0, at = 0;
@@ -198,14 +208,20 @@ static void keys_check(lv__conf_build *b, const lv__conf_node *apps) {
   for (uint32_t i = 0; i < c->n_apps; i++) {
     const lv__conf_node *list = lv__conf_find(item(apps, i), "keys");
     for (uint32_t k = 0; k < c->apps[i].n_keys; k++, at++)
-      v[at] = (named){c->apps[i].keys[k].id, item(list, k), at};
+      v[at] = (named){c->apps[i].keys[k].id, item(list, k), k, i};
   }
-  qsort(v, n, sizeof *v, named_cmp);
-  for (uint32_t i = 1; i < n; i++)
-    if (v[i].name.n && lv_slice_eq(v[i].name, v[i - 1].name))
-      lv__conf_issue(b, v[i].at, (const char *)v[i].name.p,
-                     "a key's id given twice (they must differ across apps too), first in line %u",
-                     v[i - 1].at ? v[i - 1].at->line : 0);
+  qsort(v, n, sizeof *v, key_cmp);
+  for (uint32_t i = 1; i < n; i++) {
+    if (v[i].name.n == 0 || !lv_slice_eq(v[i].name, v[i - 1].name)) continue;
+    size_t len = lv__conf_path_push(b, "apps");
+    (void)lv__conf_path_index(b, v[i].app);
+    (void)lv__conf_path_push(b, "keys");
+    (void)lv__conf_path_index(b, v[i].index);
+    lv__conf_issue(b, v[i].at, (const char *)v[i].name.p,
+                   "a key's id given twice (they must differ across apps too), first in line %u",
+                   v[i - 1].at ? v[i - 1].at->line : 0);
+    lv__conf_path_cut(b, len);
+  }
 }
 
 void lv__conf_root_finish(lv__conf_build *b, const lv__conf_node *node, void *parent, void *obj,
@@ -217,16 +233,14 @@ void lv__conf_root_finish(lv__conf_build *b, const lv__conf_node *node, void *pa
   named *v = lv__conf_get(b->tmem, (c->n_apps + 1) * sizeof *v);
   for (uint32_t i = 0; i < c->n_apps; i++) {
     list[i].index = i;
-    v[i] = (named){list[i].name, item(apps, i), i};
+    v[i] = (named){list[i].name, item(apps, i), i, 0};
   }
   names_check(b, v, c->n_apps, "apps", "an app's name");
-  size_t len = lv__conf_path_push(b, "apps");
   keys_check(b, apps);
-  lv__conf_path_cut(b, len);
   if (!lv__conf_find(node, "listen")) listens_default(c, b->mem);
   listens_check(b, node);
   if (c->anonymous && c->n_apps == 0) {
-    len = lv__conf_path_push(b, "server.anonymous");
+    size_t len = lv__conf_path_push(b, "server.anonymous");
     lv__conf_issue(b, lv__conf_find(lv__conf_find(node, "server"), "anonymous"), "true",
                    "anonymous clients act in the first app: declare one in apps");
     lv__conf_path_cut(b, len);

@@ -203,6 +203,9 @@ static void test_findings(void **state) {
   bad("apps: [{name: a}, {name: a}]\n", 1, 19, "apps[1]", "given twice");
   bad("apps: [{name: a, channels: [{name: c}, {name: c}]}]\n", 1, 40, "apps[0].channels[1]",
       "twice");
+  bad("apps:\n- {name: a, keys: [{id: k, hash: " HASH ", sys: true}]}\n- name: b\n  keys:\n"
+      "  - {id: j, hash: " HASH ", sys: true}\n  - {id: k, hash: " HASH ", sys: true}\n",
+      6, 5, "apps[1].keys[1]", "first in line 2");
   bad("apps: [{name: a, limits: {inflight: 1025}}]\n", 1, 37, "apps[0].limits.inflight", "at most");
   bad("limits: {messages_per_second: 5}\napps: [{name: a, limits: {messages_per_second: "
       "unlimited}}]\n",
@@ -217,7 +220,7 @@ static void test_findings(void **state) {
       "apps[0].keys[0].subscribe[0]", "sys: true");
   bad("apps:\n- name: a\n  keys: [{id: k, hash: " HASH ", sys: true}]\n"
       "- name: b\n  keys: [{id: k, hash: " HASH ", sys: true}]\n",
-      5, 10, "apps", "across apps");
+      5, 10, "apps[1].keys[0]", "across apps");
 }
 
 static void test_all_findings_are_told(void **state) {
