@@ -214,6 +214,7 @@ uint32_t lv_mqtt_connack_encode(const lv_mqtt_connack *c, uint8_t dst[LV_MQTT_CO
 uint8_t lv_mqtt_return_code(uint8_t reason);
 
 /* ---- DISCONNECT (§3.14), AUTH (§3.15) ---- */
+/* A client's. What only a server may say (0x8B, Server Reference, …) is LV_E_PROTOCOL. */
 typedef struct lv_mqtt_disconnect {
   uint8_t reason;
   bool has_session_expiry;

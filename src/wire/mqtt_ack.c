@@ -13,11 +13,10 @@
 #define R(code) (1ull << ((code)-0x80))
 static const uint64_t publish_reasons =
     R(0x80) | R(0x83) | R(0x87) | R(0x90) | R(0x91) | R(0x97) | R(0x99);
-static const uint64_t disconnect_reasons =
-    R(0x80) | R(0x81) | R(0x82) | R(0x83) | R(0x87) | R(0x89) | R(0x8B) | R(0x8C) | R(0x8D) |
-    R(0x8E) | R(0x8F) | R(0x90) | R(0x93) | R(0x94) | R(0x95) | R(0x96) | R(0x97) | R(0x98) |
-    R(0x99) | R(0x9A) | R(0x9B) | R(0x9C) | R(0x9D) | R(0x9E) | R(0x9F) | R(0xA0) | R(0xA1) |
-    R(0xA2);
+/* Those that a client may send; the rest is the server's to say. */
+static const uint64_t disconnect_reasons = R(0x80) | R(0x81) | R(0x82) | R(0x83) | R(0x90) |
+                                           R(0x93) | R(0x94) | R(0x95) | R(0x96) | R(0x97) |
+                                           R(0x98) | R(0x99);
 
 static bool in_mask(uint64_t mask, uint8_t reason) {
   return reason >= 0x80 && reason < 0xC0 && (mask & R(reason));
@@ -97,6 +96,7 @@ int lv_mqtt_disconnect_decode(uint8_t version, lv_slice body, lv_mqtt_disconnect
     lv_mqtt_property p;
     int got;
     while ((got = lv__props_take(&b, DISCONNECT_PROPS, LV__P(LV_MQTT_P_USER), &seen, &p)) == 1) {
+      if (p.id == LV_MQTT_P_SERVER_REFERENCE) return LV_E_PROTOCOL; /* the server's to say */
       if (p.id == LV_MQTT_P_REASON_STRING) m.reason_string = p.s;
       if (p.id != LV_MQTT_P_SESSION_EXPIRY) continue;
       m.has_session_expiry = true;

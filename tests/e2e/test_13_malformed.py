@@ -111,6 +111,25 @@ def test_disconnect_reason_codes_of_others(server, rc):
     c.closed()
 
 
+@pytest.mark.lavva_only
+@pytest.mark.parametrize("rc", [0x87, 0x89, 0x8B, 0x8D, 0x8E, 0x8F, 0x9D, 0xA2])
+def test_disconnect_reason_codes_of_servers(server, rc):
+    """3.14.2.1: what only a server may say is a protocol error (4.13)."""
+    c = server.connected()
+    c.send(raw.disconnect(rc))
+    assert c.expect(raw.DISCONNECT).rc == 0x82
+    c.closed()
+
+
+@pytest.mark.lavva_only
+def test_disconnect_with_server_reference(server):
+    """3.14.2.2.5: the server's alone."""
+    c = server.connected()
+    c.send(raw.disconnect(0, {"server_reference": "elsewhere"}))
+    assert c.expect(raw.DISCONNECT).rc == 0x82
+    c.closed()
+
+
 def test_unfinished_packet_then_end(server, v):
     """The client goes away in the middle: nothing of it is taken."""
     c = server.connected(v=v)
