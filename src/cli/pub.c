@@ -334,6 +334,12 @@ static int arguments(pub *p, int n, char **argv) {
     if (!eq || eq == a->props.v[i] || eq - a->props.v[i] > 255)
       return lv_cli_usage(p->cmd, "--property %s: NAME=VALUE expected", a->props.v[i]);
   }
+  if (a->target.version != 5 && (a->tag || a->cat || a->props.n || a->expiry_s || a->type ||
+                                 a->reply || a->correlation || a->will_delay_s))
+    return lv_cli_usage(p->cmd,
+                        "properties and --will-delay are of MQTT 5: leave them out, or "
+                        "--mqtt-version %u",
+                        (unsigned)a->target.version);
   p->source = a->lines || sources == 0 ? SOURCE_LINES : SOURCE_MESSAGE;
   if (p->source == SOURCE_MESSAGE)
     p->goal = a->count ? a->count : a->rate > 0 ? 0 : 1;

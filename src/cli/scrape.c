@@ -118,18 +118,22 @@ static int connect_to(const char *address, int timeout_ms) {
   struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list = NULL;
   if (getaddrinfo(host, colon + 1, &hints, &list)) return LV_E_NOT_FOUND;
   struct timeval tv = {timeout_ms / 1000, timeout_ms % 1000 * 1000};
-  int fd = -1;
+  int fd = -1, eno = 0;
   for (struct addrinfo *a = list; a && fd < 0; a = a->ai_next) {
     fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) continue;
+    if (fd < 0) {
+      eno = errno;
+      continue;
+    }
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
     if (connect(fd, a->ai_addr, a->ai_addrlen) == 0) break;
+    eno = errno == EINPROGRESS ? ETIMEDOUT : errno; /* so Linux tells SO_SNDTIMEO */
     close(fd);
     fd = -1;
   }
   freeaddrinfo(list);
-  return fd < 0 ? LV_E_IO : fd;
+  return fd < 0 ? (eno ? -eno : LV_E_NOT_FOUND) : fd;
 }
 
 static int fetch(int fd, const char *address, char **ret_text) {
@@ -157,6 +161,13 @@ static int fetch(int fd, const char *address, char **ret_text) {
   buf[got] = 0;
   *ret_text = buf;
   return cap >= BODY_MAX ? LV_E_TOO_BIG : 0;
+}
+
+const char *lv_scrape_error(int err) {
+  if (err > -1000 && err < 0) return lv_strerror(-err);
+  if (err == LV_E_NOT_FOUND) return "no such host";
+  if (err == LV_E_MALFORMED) return "no metrics there";
+  return lv_err_text(err);
 }
 
 int lv_scrape_get(const char *address, int timeout_ms, lv_scrape *ret) {

@@ -61,8 +61,11 @@ typedef struct lv_scrape {
 
 /* Takes the numbers out of Prometheus text. */
 void lv_scrape_parse(char *text, lv_scrape *ret);
-/* GET http://HOST:PORT/metrics within timeout_ms. LV_E_IO, LV_E_TIMEOUT, LV_E_MALFORMED,
- * LV_E_TOO_BIG (above 8 MiB). */
+/* GET http://HOST:PORT/metrics within timeout_ms. -errno of a connect that failed, LV_E_NOT_FOUND
+ * (host), LV_E_INVALID (address), LV_E_IO, LV_E_TIMEOUT, LV_E_MALFORMED, LV_E_TOO_BIG (above
+ * 8 MiB). */
 int lv_scrape_get(const char *address, int timeout_ms, lv_scrape *ret);
+/* What any of these says. */
+const char *lv_scrape_error(int err);
 
 #endif

@@ -334,6 +334,9 @@ static int arguments(sub *s, int n, char **argv) {
   if (a->keep && !a->target.id) return lv_cli_usage(s->cmd, "--keep-session needs --id");
   if (a->no_retained && a->retained_only)
     return lv_cli_usage(s->cmd, "--no-retained or --retained-only");
+  if (a->no_local && a->target.version != 5)
+    return lv_cli_usage(s->cmd, "--no-local is of MQTT 5: leave it out, or --mqtt-version %u",
+                        (unsigned)a->target.version);
   for (uint32_t i = 0; i < a->topics.n; i++)
     if (mosquitto_sub_topic_check(a->topics.v[i]))
       return lv_cli_usage(s->cmd, "%s is not a topic filter", a->topics.v[i]);

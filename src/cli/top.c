@@ -67,7 +67,7 @@ typedef struct top {
   uint32_t n_rows;
   uint64_t more_topics, values, looks;
   lv_scrape now, before;
-  bool scraped, scraped_before;
+  bool scraped, scraped_before, scraped_once;
   int scrape_err;
   double elapsed_s;
   uint64_t look_ms;
@@ -201,6 +201,7 @@ static void look(top *t) {
   t->scraped_before = t->scraped;
   t->scrape_err = lv_scrape_get(t->http, SCRAPE_MS, &t->now);
   t->scraped = t->scrape_err == 0;
+  t->scraped_once |= t->scraped;
   t->elapsed_s = (double)(now - t->look_ms) / 1000;
   t->look_ms = now;
   t->looks++;
@@ -289,7 +290,7 @@ static void put_apps(top *t) {
 static void put_server(top *t) {
   char a[32], b[32], c[32];
   if (!t->scraped) {
-    put(t, "  http://%s/metrics: %s", t->http, lv_err_text(t->scrape_err));
+    put(t, "  http://%s/metrics: %s", t->http, lv_scrape_error(t->scrape_err));
     put_end(t);
     return;
   }
@@ -358,7 +359,7 @@ static void draw_line(top *t) {
         time_text(t->now.p99_s, d, sizeof d), count_text(t->now.v[LV_S_DROPS], e, sizeof e),
         t->now.v[LV_S_CONNS]);
   } else {
-    put(t, "http://%s/metrics: %s", t->http, lv_err_text(t->scrape_err));
+    put(t, "http://%s/metrics: %s", t->http, lv_scrape_error(t->scrape_err));
   }
   uint32_t shown = t->a.rows ? (uint32_t)t->a.rows : 4;
   for (uint32_t i = 0; i < t->n_rows && i < shown; i++)
@@ -373,7 +374,8 @@ static void draw_line(top *t) {
 static int loop(top *t) {
   uint64_t next = lv_cli_now_ms() + t->a.interval_ms;
   t->look_ms = lv_cli_now_ms();
-  t->scraped = lv_scrape_get(t->http, SCRAPE_MS, &t->now) == 0; /* where rates start from */
+  t->scrape_err = lv_scrape_get(t->http, SCRAPE_MS, &t->now); /* where rates start from */
+  t->scraped = t->scraped_once = t->scrape_err == 0;
   while (!lv_cli_stopped()) {
     uint64_t now = lv_cli_now_ms();
     int r = lv_client_step(&t->client, now < next ? (int)(next - now) : 0, -1, NULL);
@@ -428,6 +430,11 @@ static int run(const lv_cli_cmd *cmd, int argc, char **argv) {
   lv_cli_signals();
   if (r == 0) r = lv_client_connect(&t.client);
   if (r == 0) r = loop(&t);
+  if (r == 0 && !t.scraped_once)
+    r = lv_cli_fail(cmd,
+                    "http://%s/metrics: %s; is a server running there, and is that its HTTP "
+                    "listener? (--http HOST:PORT)",
+                    t.http, lv_scrape_error(t.scrape_err));
   lv_client_done(&t.client);
   lv_cli_target_done(&t.target);
   lv_cli_text_done(&t.frame);

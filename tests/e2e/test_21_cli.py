@@ -235,6 +235,23 @@ def test_nobody_there():
 
 
 @pytest.mark.lavva_only
+@pytest.mark.parametrize("more", [["-P", "a=b"], ["--tag", "x"], ["--cat", "x"], ["-x", "5"],
+                                  ["--content-type", "x/y"], ["--response-topic", "r"],
+                                  ["--correlation", "c"],
+                                  ["--will-topic", "w", "--will-delay", "5"]])
+def test_properties_need_mqtt_5(more):
+    """Nothing is left out silently: what 3.1.1 cannot carry is refused before connecting."""
+    out = cli("pub", "-V", "4", *more, "a/b", "m")
+    assert out.returncode == 64 and "MQTT 5" in out.stderr and "--mqtt-version 4" in out.stderr
+
+
+@pytest.mark.lavva_only
+def test_no_local_needs_mqtt_5():
+    out = cli("sub", "-V", "4", "--no-local", "a/b")
+    assert out.returncode == 64 and "MQTT 5" in out.stderr
+
+
+@pytest.mark.lavva_only
 def test_finds_the_development_instance(own_server):
     s = own_server(folder="x")
     s.data = os.path.join(s.dir, "lavva-data")
@@ -422,3 +439,14 @@ def test_top_in_a_pipe(own_server):
     assert line.strip() and "\x1b" not in line
     p.terminate()
     assert p.wait(DEADLINE) in (0, -15, 143)
+
+
+@pytest.mark.lavva_only
+def test_top_with_nobody_there(server):
+    port = harness.free_port()
+    out = cli("top", "--http", f"127.0.0.1:{port}", "--plain", "-n", "100ms", "-C", "2",
+              env=env_of(server))
+    assert out.returncode == 1, out
+    for text in (out.stdout, out.stderr):
+        assert "onnection refused" in text and f"127.0.0.1:{port}" in text, out
+    assert "--http" in out.stderr

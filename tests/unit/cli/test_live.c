@@ -4,6 +4,7 @@
 #include "cli/scrape.h"
 #include "core/err.h"
 #include <arpa/inet.h>
+#include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -146,7 +147,9 @@ static void test_scrape_http(void **state) {
   assert_int_equal(scrape("", 5000, &s), LV_E_MALFORMED);
   assert_int_equal(scrape(NULL, 50, &s), LV_E_TIMEOUT);
   assert_int_equal(lv_scrape_get("127.0.0.1", 50, &s), LV_E_INVALID);
-  assert_int_equal(lv_scrape_get("127.0.0.1:1", 1000, &s), LV_E_IO);
+  assert_int_equal(lv_scrape_get("127.0.0.1:1", 1000, &s), -ECONNREFUSED);
+  assert_string_equal(lv_scrape_error(-ECONNREFUSED), "Connection refused");
+  assert_string_equal(lv_scrape_error(LV_E_TIMEOUT), "timed out");
 }
 
 int main(void) {
