@@ -338,16 +338,15 @@ static uint8_t subscribe_one(lv_sess *s, const lv_mqtt_sub *m, uint32_t sub_id, 
   uint8_t code = check(s, m, old);
   if (code >= 0x80) return code;
   bool retained = m->retain_handling == 0 || (m->retain_handling == 1 && !old);
-  lv_pos from = s->shard->seen;
-  if (old) {
-    from = old->from;
-    sub_off(s, old, true);
-    sub_free(s, old);
-  }
   lv_sub *sub = lv__sub_new(s, m, sub_id);
   sub_on(s, sub);
   lv_pos now = sub->from;
-  if (old && !sub->shared_prefix) sub->from = from; /* replaced, not interrupted (§3.8.4) */
+  if (old) { /* Replaced, not interrupted (§3.8.4): the new one keeps the shard's feed, or the
+                group, going until the old one has left. */
+    if (!sub->shared_prefix) sub->from = old->from;
+    sub_off(s, old, true);
+    sub_free(s, old);
+  }
   if (retained && !sub->shared_prefix) want_add(s, want, sub, now);
   return code;
 }

@@ -479,6 +479,21 @@ static void test_subscribe_answers(void **state) {
   silence(a);
 }
 
+/* The loop's only subscription is replaced while something that it is owed waits for the loop. */
+static void test_resubscribe_live(void **state) {
+  client_connect(b, (opts){.clean = true});
+  client_sub(b, "d/#", 1, (subopts){0});
+  for (int i = 0; i < 3; i++) {
+    uint64_t seen = k->shard[1]->seen.lsn[LV_DURABILITY_DISK];
+    assert_int_equal(client_publish(p, "d/x", "y", 1, false), 0);
+    for (int n = 0; n < 3; n++) lv_loop_step(k->loop[0]);
+    assert_true(seen < k->broker->ops->visible(k->broker).lsn[LV_DURABILITY_DISK]);
+    assert_int_equal(client_sub_send(b, "d/#", 1, (subopts){.retain_handling = 2}), 0);
+    hears(b, "d/x", "y");
+    silence(b);
+  }
+}
+
 /* Frames that many subscribers share carry the same as those that are made for one. */
 static void test_fan_out(void **state) {
   client *c[9];
@@ -532,6 +547,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_qos2_stored_first, up, down),
       cmocka_unit_test_setup_teardown(test_options, up, down),
       cmocka_unit_test_setup_teardown(test_subscribe_answers, up, down),
+      cmocka_unit_test_setup_teardown(test_resubscribe_live, up, down),
       cmocka_unit_test_setup_teardown(test_fan_out, up, down),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

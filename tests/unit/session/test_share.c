@@ -143,6 +143,37 @@ static void test_qos2_in_flight(void **state) {
   assert_int_equal(kit_gauge(k, LV_G_PENDING), 0);
 }
 
+/* The only member subscribes again, as clients do when they are back: the group stays, with all
+ * that it has not finished. */
+static void test_resubscribe(void **state) {
+  for (int i = 0; i < LOOPS; i++) {
+    opts o = {.expiry_s = 100, .receive_max = 2};
+    client *m = member(i, "$share/g/g/#", 1, o);
+    client_cut(m);
+    kit_run(k);
+    say("g/x", 0, 20, 1);
+    m->auto_ack = false;
+    m->stream = true;
+    client_connect(m, o);
+    assert_true(m->present);
+    assert_int_equal(client_sub(m, "$share/g/g/#", 1, (subopts){0}), 1);
+    m->auto_ack = true;
+    client_cut(m); /* what it has not acknowledged comes again */
+    kit_run(k);
+    client_connect(m, o);
+    assert_int_equal(client_sub(m, "$share/g/g/#", 1, (subopts){0}), 1);
+    for (int n = 0; n < 300; n++) kit_step(k);
+    each_once(0, 20);
+    assert_int_equal(kit_gauge(k, LV_G_PENDING), 0);
+    client_cut(m);
+    kit_run(k);
+    client_connect(m, (opts){.clean = true});
+    client_bye(m);
+    kit_run(k);
+    memset(times, 0, sizeof times);
+  }
+}
+
 /* Sent again it has the identifier of the shared subscription, and of no other; also by the next
  * process, where nobody else gets it. */
 static void test_qos2_again(void **state) {
@@ -308,6 +339,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_balance, up, down),
       cmocka_unit_test_setup_teardown(test_leave_in_flight, up, down),
       cmocka_unit_test_setup_teardown(test_qos2_in_flight, up, down),
+      cmocka_unit_test_setup_teardown(test_resubscribe, up, down),
       cmocka_unit_test_setup_teardown(test_qos2_again, up, down),
       cmocka_unit_test_setup_teardown(test_in_flight_at_crash, up, down),
       cmocka_unit_test_setup_teardown(test_offline_group, up, down),
