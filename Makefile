@@ -38,7 +38,9 @@ unit: all
 
 bench:
 	@scripts/deps.sh bench
-	@exec bench/run
+	@$(MAKE) --no-print-directory $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+	@exec bench/run --build $(BUILD)
 
 fuzz:
 	@scripts/deps.sh test
