@@ -16,6 +16,9 @@
 #include <sys/uio.h>
 
 typedef struct lv_disk lv_disk;
+/* took_ns: how long the piece took. */
+typedef void lv_disk_pace(void *arg, uint64_t took_ns);
+
 typedef struct lv_disk_ops {
   /* Opens NAME in the folder; create: made when missing (size 0). ret_fd is the disk's own number.
    */
@@ -30,8 +33,10 @@ typedef struct lv_disk_ops {
   void (*flush)(lv_disk *d, int fd, uint64_t at, uint64_t n);
   int (*size)(lv_disk *d, int fd, uint64_t *ret_size);
   int (*truncate)(lv_disk *d, int fd, uint64_t size);
-  /* Reserves blocks and writes zeros, so that later writes and syncs touch no metadata. */
-  int (*prepare)(lv_disk *d, int fd, uint64_t size);
+  /* Reserves blocks and writes zeros, so that later writes and syncs touch no metadata. `pace` (may
+   * be NULL) is called between pieces, each of which is on the disk by then: syncs of other files
+   * wait for a piece at most. */
+  int (*prepare)(lv_disk *d, int fd, uint64_t size, lv_disk_pace *pace, void *arg);
   int (*rename)(lv_disk *d, const char *from, const char *to);
   int (*remove)(lv_disk *d, const char *name);
   int (*sync_dir)(lv_disk *d);

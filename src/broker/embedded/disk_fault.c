@@ -351,7 +351,8 @@ static int fault_truncate(lv_disk *d, int fd, uint64_t size) {
   return leave(f, 0);
 }
 
-static int fault_prepare(lv_disk *d, int fd, uint64_t size) {
+static int fault_prepare(lv_disk *d, int fd, uint64_t size, lv_disk_pace *pace, void *arg) {
+  (void)pace, (void)arg;
   uint8_t *zeros = calloc(1, size ? size : 1);
   if (!zeros) abort();
   struct iovec iov = {zeros, size};

@@ -7,6 +7,7 @@
  *
  * @thread any; one file is written by one thread at a time. */
 #include "broker/embedded/disk.h"
+#include "core/time.h"
 #include <assert.h>
 #include <dirent.h>
 #include <errno.h>
@@ -130,17 +131,20 @@ static int file_truncate(lv_disk *d, int fd, uint64_t size) {
   return ftruncate(fd, (off_t)size) == 0 ? 0 : lv_err_from_errno(errno);
 }
 
-static int file_prepare(lv_disk *d, int fd, uint64_t size) {
+static int file_prepare(lv_disk *d, int fd, uint64_t size, lv_disk_pace *pace, void *arg) {
   static const uint8_t zeros[ZEROS];
   if (fallocate(fd, 0, 0, (off_t)size) != 0 && errno != EOPNOTSUPP && errno != ENOSYS)
     return lv_err_from_errno(errno);
   for (uint64_t at = 0; at < size;) {
     uint64_t n = size - at < ZEROS ? size - at : ZEROS;
     struct iovec iov = {(void *)(uintptr_t)zeros, (size_t)n};
+    lv_mono start = lv_mono_now();
     int rc = file_write(d, fd, &iov, 1, at);
     if (rc < 0) return rc;
+    (void)sync_file_range(fd, (off_t)at, (off_t)n,
+                          SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
     at += n;
-    if (at % (8u << 20) == 0) file_flush(d, fd, at - (8u << 20), 8u << 20);
+    if (pace) pace(arg, (uint64_t)(lv_mono_now().ns - start.ns));
   }
   return file_sync(d, fd);
 }

@@ -185,7 +185,8 @@ static int view_truncate(lv_disk *d, int fd, uint64_t size) {
   return 0;
 }
 
-static int view_prepare(lv_disk *d, int fd, uint64_t size) {
+static int view_prepare(lv_disk *d, int fd, uint64_t size, lv_disk_pace *pace, void *arg) {
+  (void)pace, (void)arg;
   view_file *f = of(d, fd);
   if (size > f->size) f->size = size;
   return 0;

@@ -185,6 +185,9 @@ void lv_elog_job_cancel(lv_elog *l, lv_elog_job *job);
  * @housekeeper */
 int lv_elog_prepare_next(lv_elog *l);
 bool lv_elog_needs_next(lv_elog *l); /* @any */
+/* From now on, and for the one under way, it takes no pauses: the log is about to be closed. @any
+ */
+void lv_elog_hurry(lv_elog *l);
 
 /* Writes the clean shutdown note, syncs, closes, frees. An error means only that the next open will
  * not be clean. Every place must have been released. @thread main */

@@ -146,6 +146,7 @@ struct lv_elog {
   uint64_t top_lsn;   /* no address behind it was ever used, in segments that are gone either */
   bool note_due;      /* memory log: what is on disk still looks cleanly closed */
   bool job_out;
+  _Atomic bool hurry; /* a segment being prepared takes no pauses */
 };
 
 /* segment.c: files, names, heads, switching */

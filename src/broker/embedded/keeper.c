@@ -217,6 +217,7 @@ void lv__keeper_stop(lv_embedded *b) {
   k->stop = true;
   pthread_cond_signal(&k->wake);
   pthread_mutex_unlock(&k->mu);
+  for (int i = 0; i < LV_DURABILITY_COUNT; i++) lv_elog_hurry(b->lane[i].elog);
   pthread_join(k->thread, NULL);
   k->started = false;
 }

@@ -79,7 +79,7 @@ static void contract(lv_disk *d) {
   assert_int_equal(d->ops->truncate(d, other, 7), 0);
   assert_int_equal(d->ops->size(d, fd, &size), 0);
   assert_int_equal(size, 7);
-  assert_int_equal(d->ops->prepare(d, other, 8192), 0);
+  assert_int_equal(d->ops->prepare(d, other, 8192, NULL, NULL), 0);
   assert_int_equal(d->ops->read(d, other, buf, 4, 8188), 4);
   assert_memory_equal(buf, "\0\0\0\0", 4);
   assert_int_equal(d->ops->list(d, count_name, &n), 0);
