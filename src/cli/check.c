@@ -2,6 +2,7 @@
  * docs/config.md. */
 #include "cli/check.h"
 #include "core/conf.h"
+#include "net/conn.h"
 #include <inttypes.h>
 
 typedef struct args {
@@ -48,6 +49,14 @@ static void summary(const char *path, const lv_conf *c) {
          c->anonymous ? "; anonymous clients are let in" : "");
 }
 
+/* What the document refers to: files of TLS listeners. */
+static uint32_t check_files(const char *path, const lv_conf *c) {
+  char why[256] = "";
+  if (!lv_net_check(c, why)) return 0;
+  fprintf(stderr, "%s: server.tls: %s\n", path, why);
+  return 1;
+}
+
 static int run(const lv_cli_cmd *cmd, int argc, char **argv) {
   args a = {0};
   int n, code;
@@ -59,7 +68,9 @@ static int run(const lv_cli_cmd *cmd, int argc, char **argv) {
   if (n != 1) return lv_cli_usage(cmd, n ? "one file at a time" : "which FILE?");
   uint32_t found = 0;
   lv_conf *c = NULL;
-  if (lv_conf_load(argv[1], lv_cli_issue_print, &found, &c)) {
+  if (lv_conf_load(argv[1], lv_cli_issue_print, &found, &c) == 0) found = check_files(argv[1], c);
+  if (found || !c) {
+    lv_conf_unref(c);
     fprintf(stderr, "%s: %" PRIu32 " finding%s\n", argv[1], found, plural(found));
     return LV_EXIT_USAGE;
   }

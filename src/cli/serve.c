@@ -212,14 +212,24 @@ static void warn_anonymous(const lv_conf *c) {
   }
 }
 
+/* Where clients on this machine find a listener on all interfaces: by an address that the
+ * certificate names. */
+static const char *reachable(const char *address, char dst[64]) {
+  bool v4 = strncmp(address, "0.0.0.0:", 8) == 0, v6 = strncmp(address, "[::]:", 5) == 0;
+  if (!v4 && !v6) return address;
+  snprintf(dst, 64, "%s%s", v4 ? "127.0.0.1" : "[::1]", strrchr(address, ':'));
+  return dst;
+}
+
 static int announce(serve *s) {
+  char here[LV_PROTO_COUNT][64];
   lv_devinst_facts f = {.dir = s->a.data ? s->a.data : "lavva-data"};
   const char *address;
   uint8_t proto = 0;
   for (uint32_t i = 0; (address = lv_server_listener(s->server, i, &proto)); i++) {
     lv_log(LV_INFO, "listening proto=%s addr=%s",
            (const char *[]){"mqtt", "mqtts", "http", "https"}[proto], address);
-    if (!f.address[proto]) f.address[proto] = address;
+    if (!f.address[proto]) f.address[proto] = reachable(address, here[proto]);
   }
   if (s->path) return 0;
   char ca[4200];

@@ -181,6 +181,7 @@ def test_bad_arguments(own_server, args):
 def test_anonymous_off_loopback_warns(own_server):
     s = own_server(args=["--anonymous", "--mqtt", "0.0.0.0:0"]).start()
     assert re.search(r"(?i)warn", s.log()) and re.search(r"(?i)anonym", s.log())
+    assert s.env["LAVVA_MQTT"].startswith("127.0.0.1:"), "an address that one can connect to"
 
 
 def test_data_folder_modes(own_server):

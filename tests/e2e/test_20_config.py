@@ -90,9 +90,22 @@ def test_duplicates(tmp_path):
     d = doc(apps=[lvconf.app("a"), lvconf.app("a")])
     out, _ = check(tmp_path, lvconf.text(d))
     assert out.returncode == 64
-    d = doc(apps=[lvconf.app("a", [lvconf.key("k"), lvconf.key("k")])])
+    d = doc(apps=[lvconf.app("b", [lvconf.key("x")]),
+                  lvconf.app("a", [lvconf.key("k"), lvconf.key("k")])])
     out, _ = check(tmp_path, lvconf.text(d))
+    assert out.returncode == 64 and "apps[1].keys[1]: found k; " in out.stderr, out.stderr
+
+
+def test_certificate_files(tmp_path):
+    """What start-up would refuse is found here."""
+    d = doc(listen=[{"mqtts": "127.0.0.1:0"}],
+            server={"tls": {"certificate": str(tmp_path / "none.pem"), "key": "/dev/null"}})
+    out, path = check(tmp_path, lvconf.text(d))
     assert out.returncode == 64
+    assert f"{path}: server.tls: TLS certificate {tmp_path}/none.pem: No such file" in out.stderr
+    (tmp_path / "none.pem").write_text("nothing")
+    out, path = check(tmp_path, lvconf.text(d))
+    assert out.returncode == 64 and "TLS certificate" in out.stderr, out.stderr
 
 
 def test_bad_key_hashes_and_filters(tmp_path):
