@@ -40,6 +40,8 @@ struct lv_pub {
   void *arg;
   void (*drained)(void *arg);
   void *drained_arg;
+  void (*done)(void *arg, const lv_batch *batch);
+  void *done_arg;
   lv_hook hook;
   lane lanes[LV_DURABILITY_COUNT];
 };
@@ -184,6 +186,7 @@ static void batch_done(lv_batch *b) {
   assert(p->queued >= b->bytes);
   p->queued -= b->bytes;
   count_outcome(p->metrics, b, sent);
+  if (!p->freed && p->done) p->done(p->done_arg, b);
   if (!p->freed) run_acks(p, b);
   lv_batch_unref(b);
   if (p->freed) {
@@ -293,6 +296,11 @@ bool lv_pub_full(const lv_pub *p) {
 void lv_pub_on_drained(lv_pub *p, void (*fn)(void *arg), void *arg) {
   p->drained = fn;
   p->drained_arg = arg;
+}
+
+void lv_pub_on_done(lv_pub *p, void (*fn)(void *arg, const lv_batch *batch), void *arg) {
+  p->done = fn;
+  p->done_arg = arg;
 }
 
 uint64_t lv_pub_queued(const lv_pub *p) {

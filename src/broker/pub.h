@@ -39,6 +39,8 @@ void lv_pub_ack(lv_pub *p, uint8_t log, lv_ack ack);
  * has fallen to half. */
 bool lv_pub_full(const lv_pub *p);
 void lv_pub_on_drained(lv_pub *p, void (*fn)(void *arg), void *arg);
+/* Called for each batch that is done (err in it), before its acknowledgements. */
+void lv_pub_on_done(lv_pub *p, void (*fn)(void *arg, const lv_batch *batch), void *arg);
 /* Submits what is open now (the hook does it each turn). */
 void lv_pub_submit(lv_pub *p);
 /* Bytes submitted or open, not done. */

@@ -273,6 +273,16 @@ static int reject(lv_sess *s, const lv_mqtt_publish *p, int err) {
 
 /* ---- publishing ---- */
 
+/* Given back by lv__pub_done. */
+static int retained_claim(lv_shard *s, const lv_limits *l, uint32_t app_id, const lv_rec_in *in) {
+  uint32_t size;
+  int err = lv_rec_size(in, &size);
+  if (err) return err;
+  bool fits = lv_retained_claim(s->realm->retained, app_id, in->topic, size, l->retained_messages,
+                                l->retained_bytes);
+  return fits ? 0 : LV_E_QUOTA;
+}
+
 /* Routes and adds one message. True: added; else *ret_err: 1 $SYS, or why not. */
 bool lv__publish_rec(lv_shard *s, lv_auth *auth, lv_rec_in *in, lv_slice topic, lv_mono read_at,
                      uint8_t *ret_log, int *ret_err) {
@@ -284,22 +294,17 @@ bool lv__publish_rec(lv_shard *s, lv_auth *auth, lv_rec_in *in, lv_slice topic, 
     *ret_err = LV_E_PAYLOAD;
     return false;
   }
-  if (in->flags & LV_REC_RETAIN) {
-    const lv_limits *l = &auth->app->limits;
-    if (in->val.n && !lv_retained_fits(s->realm->retained, auth->app_id, topic,
-                                       in->val.n + topic.n + LV_REC_HEAD, l->retained_messages,
-                                       l->retained_bytes)) {
-      *ret_err = LV_E_QUOTA;
-      return false;
-    }
-  }
   lv_rec *rec;
   in->kind = LV_REC_MSG;
   in->chan = chan->id;
   in->kpi_slot = lv_chan_kpi(chan);
   in->topic = topic;
   in->ingest_ns = s->loop->wall.ns;
+  bool claims = (in->flags & LV_REC_RETAIN) && in->val.n;
+  if (claims) *ret_err = retained_claim(s, &auth->app->limits, chan->app_id, in);
+  if (*ret_err) return false;
   *ret_err = lv_pub_add(s->pub, chan->durability, in, read_at, &rec);
+  if (*ret_err && claims) lv_retained_unclaim(s->realm->retained, chan->app_id, topic);
   if (*ret_err) return false;
   *ret_log = chan->durability;
   return true;
@@ -409,6 +414,17 @@ static void acked_release(lv_sess *s, const lv_ack *ack, int err) {
   }
   in2_remove(s, ack->packet_id);
   lv__put_ack(s, LV_MQTT_PUBCOMP, ack->packet_id, 0);
+}
+
+/* What a batch claimed of the retained store is there by now, or will not come. */
+void lv__pub_done(void *arg, const lv_batch *batch) {
+  lv_shard *s = arg;
+  if (!(batch->flags & LV_BATCH_RETAIN)) return;
+  for (const lv_rec *rec = lv_batch_first(batch); rec; rec = lv_batch_next(batch, rec)) {
+    if (rec->kind != LV_REC_MSG || !(rec->flags & LV_REC_RETAIN) || !lv_rec_val(rec).n) continue;
+    const lv_chan *chan = s->broker->ops->chan(s->broker, rec->chan);
+    lv_retained_unclaim(s->realm->retained, chan->app_id, lv_rec_topic(rec));
+  }
 }
 
 void lv__pub_acked(void *arg, const lv_ack *ack, int err, const lv_rec *rec) {

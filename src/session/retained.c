@@ -13,16 +13,21 @@ typedef struct lv_rnode {
   lv_block *block; /* holds the record; NULL: none retained here */
   uint64_t hash;
   uint32_t len;
-  uint32_t pins; /* walks that stand here */
+  uint32_t pins;    /* walks that stand here */
+  uint32_t claims;  /* records accepted for it, not yet done */
+  uint32_t claimed; /* bytes of the largest of them */
   uint8_t log;
   uint8_t bytes[];
 } lv_rnode;
 
 enum { EXPIRE_SLOTS = 16384, EXPIRE_MAX = 1024 };
 
+/* What the limits look at is taken, which is at least what is there: a topic counts once, with its
+ * record or the largest one that is on its way to it. */
 typedef struct lv_rapp {
   lv_rnode *root;
   uint64_t count, bytes;
+  uint64_t taken, taken_bytes;
 } lv_rapp;
 
 struct lv_retained {
@@ -138,7 +143,7 @@ static lv_rnode *path(lv_retained *r, lv_rnode *root, lv_slice topic, bool make)
 }
 
 static void prune(lv_retained *r, lv_rnode *n) {
-  while (n->parent && !n->block && !n->child && !n->pins) {
+  while (n->parent && !n->block && !n->child && !n->pins && !n->claims) {
     lv_rnode *parent = n->parent, **p = &r->slot[n->hash & r->mask];
     while (*p != n) p = &(*p)->hash_next;
     *p = n->hash_next;
@@ -150,6 +155,22 @@ static void prune(lv_retained *r, lv_rnode *n) {
   }
 }
 
+static uint64_t taken_by(const lv_rnode *n) {
+  uint32_t there = n->block ? rec_of(n)->size : 0;
+  return there > n->claimed ? there : n->claimed;
+}
+
+/* Before and after a node changes. */
+static void untake(lv_rapp *a, const lv_rnode *n) {
+  a->taken -= n->block || n->claims;
+  a->taken_bytes -= taken_by(n);
+}
+
+static void take(lv_rapp *a, const lv_rnode *n) {
+  a->taken += n->block || n->claims;
+  a->taken_bytes += taken_by(n);
+}
+
 static void forget(lv_rapp *a, lv_rnode *n) {
   if (!n->block) return;
   a->count--;
@@ -158,41 +179,60 @@ static void forget(lv_rapp *a, lv_rnode *n) {
   n->block = NULL;
 }
 
+static void keep(lv_rapp *a, lv_rnode *n, const lv_rec *rec, uint8_t log) {
+  n->block = lv_block_new(rec->size);
+  if (!n->block) return;
+  memcpy(n->block->data, rec, rec->size);
+  n->block->used = rec->size;
+  n->log = log;
+  a->count++;
+  a->bytes += rec->size;
+}
+
 void lv_retained_apply(lv_retained *r, uint32_t app_id, const lv_rec *rec, uint8_t log) {
   pthread_mutex_lock(&r->lock);
   lv_rapp *a = app_of(r, app_id, true);
   bool empty = lv_rec_val(rec).n == 0;
   lv_rnode *n = path(r, a->root, lv_rec_topic(rec), !empty);
   if (n && !(n->block && n->log == log && rec_of(n)->lsn > rec->lsn)) {
+    untake(a, n);
     forget(a, n);
-    if (!empty) {
-      n->block = lv_block_new(rec->size);
-      if (n->block) {
-        memcpy(n->block->data, rec, rec->size);
-        n->block->used = rec->size;
-        n->log = log;
-        a->count++;
-        a->bytes += rec->size;
-      }
-    }
+    if (!empty) keep(a, n, rec, log);
+    take(a, n);
     prune(r, n);
   }
   pthread_mutex_unlock(&r->lock);
 }
 
-bool lv_retained_fits(lv_retained *r, uint32_t app_id, lv_slice topic, uint32_t bytes,
-                      uint64_t max_count, uint64_t max_bytes) {
+bool lv_retained_claim(lv_retained *r, uint32_t app_id, lv_slice topic, uint32_t bytes,
+                       uint64_t max_count, uint64_t max_bytes) {
   pthread_mutex_lock(&r->lock);
-  lv_rapp *a = app_of(r, app_id, false);
-  bool fits = true;
-  if (a) {
-    lv_rnode *n = path(r, a->root, topic, false);
-    uint64_t old = n && n->block ? rec_of(n)->size : 0;
-    fits = (old || !max_count || a->count < max_count) &&
-           (!max_bytes || a->bytes - old + bytes <= max_bytes);
+  lv_rapp *a = app_of(r, app_id, true);
+  lv_rnode *n = path(r, a->root, topic, false);
+  uint64_t old = n ? taken_by(n) : 0;
+  bool fits = (old || !max_count || a->taken < max_count) &&
+              (bytes <= old || !max_bytes || a->taken_bytes - old + bytes <= max_bytes);
+  if (fits) {
+    if (!n) n = path(r, a->root, topic, true);
+    untake(a, n);
+    n->claims++;
+    if (n->claimed < bytes) n->claimed = bytes;
+    take(a, n);
   }
   pthread_mutex_unlock(&r->lock);
   return fits;
+}
+
+void lv_retained_unclaim(lv_retained *r, uint32_t app_id, lv_slice topic) {
+  pthread_mutex_lock(&r->lock);
+  lv_rapp *a = app_of(r, app_id, false);
+  lv_rnode *n = a ? path(r, a->root, topic, false) : NULL;
+  assert(n && n->claims > 0);
+  untake(a, n);
+  if (--n->claims == 0) n->claimed = 0;
+  take(a, n);
+  prune(r, n);
+  pthread_mutex_unlock(&r->lock);
 }
 
 /* ---- the walk ----
@@ -301,7 +341,11 @@ static void expire_one(lv_retained *r, lv_rnode *n) {
   const lv_rnode *root = n;
   while (root->parent) root = root->parent;
   for (uint32_t k = 0; k < r->n_apps; k++)
-    if (r->apps[k].root == root) forget(&r->apps[k], n);
+    if (r->apps[k].root == root) {
+      untake(&r->apps[k], n);
+      forget(&r->apps[k], n);
+      take(&r->apps[k], n);
+    }
   prune(r, n);
 }
 

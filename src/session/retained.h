@@ -3,8 +3,9 @@
  *
  * A trie of levels holds a copy of each record in a block of its own. One mutex guards it: writers
  * are the threads that make RETAIN publishes visible, readers are loops that handle a SUBSCRIBE; a
- * publish without RETAIN never comes here. Bounds: the app's limits on count and bytes, asked
- * before a publish is accepted. @thread any */
+ * publish without RETAIN never comes here. Bounds: the app's limits on count and bytes. A publish
+ * claims its place before it is accepted and gives the claim back when the broker has had its last
+ * word, so that many at once, on any number of loops, pass no limit. @thread any */
 #ifndef LV_SESSION_RETAINED_H
 #define LV_SESSION_RETAINED_H
 #include "core/block.h"
@@ -15,9 +16,13 @@ lv_retained *lv_retained_new(void);
 void lv_retained_free(lv_retained *r);
 /* Stores a copy of rec (empty value: removes the topic's), unless what is there is newer. */
 void lv_retained_apply(lv_retained *r, uint32_t app_id, const lv_rec *rec, uint8_t log);
-/* Whether one more record of `bytes` on this topic keeps the app within its limits. */
-bool lv_retained_fits(lv_retained *r, uint32_t app_id, lv_slice topic, uint32_t bytes,
-                      uint64_t max_count, uint64_t max_bytes);
+/* Claims room for one more record of `bytes` (with a value) on this topic. False, and nothing is
+ * claimed: the app would not stay within its limits (0: none). A topic that is replaced, be it by
+ * several on their way, counts once. */
+bool lv_retained_claim(lv_retained *r, uint32_t app_id, lv_slice topic, uint32_t bytes,
+                       uint64_t max_count, uint64_t max_bytes);
+/* Gives one claim on this topic back: after lv_retained_apply, or when nothing comes of it. */
+void lv_retained_unclaim(lv_retained *r, uint32_t app_id, lv_slice topic);
 /* A walk over those that the filter matches (§4.7), in no particular order and in steps: the lock
  * is held for a step only, so that a filter that matches a hundred thousand stops no publisher.
  * What is retained or removed meanwhile may or may not be seen. */

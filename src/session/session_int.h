@@ -421,6 +421,7 @@ void lv__resend(lv_sess *sess); /* goes on with what is to be sent again, as the
 void lv__offline_arm(lv_sess *sess); /* its time runs: expiry, delayed will */
 
 /* in.c */
+void lv__pub_done(void *shard, const lv_batch *batch);
 void lv__pub_acked(void *shard, const lv_ack *ack, int err, const lv_rec *rec);
 int lv__route(lv_shard *s, const lv_auth *auth, lv_slice topic, lv_chan **ret_chan,
               uint16_t *ret_key_off);

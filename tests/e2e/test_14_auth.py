@@ -262,6 +262,22 @@ def test_session_expiry_limit(own_server):
     assert p.prop("session_expiry") == 60
 
 
+@pytest.mark.lavva_only
+def test_retained_limit_in_one_burst(own_server):
+    """What is on its way counts: no burst, on no connection, passes the limit."""
+    s = own_server(config=doc([app(limits={"retained": 2})], server={"threads": 2})).start()
+    cs = [s.connected() for _ in range(4)]
+    for i, c in enumerate(cs):
+        c.send(b"".join(raw.publish(f"b/{i}-{n}", b"x", 1, retain=True, pid=n + 1)
+                        for n in range(5)))
+    codes = [c.expect(raw.PUBACK).rc or 0 for c in cs for _ in range(5)]
+    assert sorted(codes) == [0] * 2 + [0x97] * 18
+    r = s.connected()
+    r.subscribe("b/#", qos=1)
+    assert len(s.barrier(r, r)) == 2
+
+
+
 def test_retained_limit(own_server):
     s = own_server(config=doc([app(limits={"retained": 3})])).start()
     c = s.connected()

@@ -288,17 +288,54 @@ static void test_retained_walk_meanwhile(void **state) {
   lv_retained_free(r);
 }
 
+/* Would it be taken? */
+static bool fits(lv_retained *r, uint32_t app_id, const char *topic, uint32_t n, uint64_t max_count,
+                 uint64_t max_bytes) {
+  bool yes = lv_retained_claim(r, app_id, lv_slice_str(topic), n, max_count, max_bytes);
+  if (yes) lv_retained_unclaim(r, app_id, lv_slice_str(topic));
+  return yes;
+}
+
 static void test_retained_limits(void **state) {
   lv_retained *r = lv_retained_new();
-  assert_true(lv_retained_fits(r, 0, LV_SLICE("a"), 100, 1, 200));
+  assert_true(fits(r, 0, "a", 100, 1, 200));
   apply(r, 0, "a", "v", 8, 0, 0);
   uint64_t count, bytes;
   lv_retained_count(r, &count, &bytes);
-  assert_false(lv_retained_fits(r, 0, LV_SLICE("b"), 1, 1, 0));       /* one more */
-  assert_true(lv_retained_fits(r, 0, LV_SLICE("a"), 100, 1, 200));    /* in its place */
-  assert_false(lv_retained_fits(r, 0, LV_SLICE("b"), 100, 2, bytes)); /* bytes */
-  assert_true(lv_retained_fits(r, 0, LV_SLICE("b"), 100, 2, bytes + 100));
-  assert_true(lv_retained_fits(r, 7, LV_SLICE("b"), 100, 1, 100)); /* another app's */
+  assert_false(fits(r, 0, "b", 1, 1, 0));       /* one more */
+  assert_true(fits(r, 0, "a", 100, 1, 200));    /* in its place */
+  assert_false(fits(r, 0, "b", 100, 2, bytes)); /* bytes */
+  assert_true(fits(r, 0, "b", 100, 2, bytes + 100));
+  assert_true(fits(r, 7, "b", 100, 1, 100)); /* another app's */
+  lv_retained_free(r);
+}
+
+/* Several on their way: the bound holds for what they will be, whatever the order. */
+static void test_retained_claims(void **state) {
+  lv_retained *r = lv_retained_new();
+  lv_slice a = LV_SLICE("a"), b = LV_SLICE("b/x"), c = LV_SLICE("c");
+  uint64_t count, bytes;
+  assert_true(lv_retained_claim(r, 0, a, 60, 2, 200));
+  assert_true(lv_retained_claim(r, 0, a, 100, 2, 200)); /* the same topic: counts once */
+  assert_true(lv_retained_claim(r, 0, a, 80, 2, 200));
+  assert_false(lv_retained_claim(r, 0, b, 101, 2, 200)); /* 100 are taken */
+  assert_true(lv_retained_claim(r, 0, b, 100, 2, 200));
+  assert_false(lv_retained_claim(r, 0, c, 1, 2, 0)); /* two topics are taken */
+  assert_false(lv_retained_claim(r, 0, b, 101, 2, 200));
+  lv_retained_count(r, &count, &bytes);
+  assert_true(count == 0 && bytes == 0); /* and nothing is there */
+  lv_retained_unclaim(r, 0, b);          /* failed */
+  assert_true(lv_retained_claim(r, 0, c, 100, 2, 200));
+  apply(r, 0, "a", "v", 8, 0, 0);
+  lv_retained_unclaim(r, 0, a);
+  assert_false(fits(r, 0, "b/x", 1, 2, 0)); /* stays taken: two more are on their way to it */
+  apply(r, 0, "a", "", 16, 0, 0);
+  lv_retained_unclaim(r, 0, a);
+  assert_false(fits(r, 0, "b/x", 1, 2, 0));
+  lv_retained_unclaim(r, 0, a); /* failed; the topic had been emptied before */
+  assert_true(fits(r, 0, "b/x", 100, 2, 200));
+  lv_retained_unclaim(r, 0, c);
+  assert_true(fits(r, 0, "b/x", 200, 1, 200));
   lv_retained_free(r);
 }
 
@@ -338,6 +375,7 @@ int main(void) {
       cmocka_unit_test(test_retained),
       cmocka_unit_test(test_retained_walk_meanwhile),
       cmocka_unit_test(test_retained_limits),
+      cmocka_unit_test(test_retained_claims),
       cmocka_unit_test(test_retained_expiry),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -493,6 +493,56 @@ static void test_resend_is_bounded(void **state) {
   assert_int_equal(kit_gauge(k, LV_G_PENDING), 0);
 }
 
+static uint8_t puback(client *c, uint16_t pid) {
+  const ack_got *a = client_acked(c, LV_MQTT_PUBACK, pid);
+  assert_non_null(a);
+  return a->reason;
+}
+
+static void keep(client *c, uint16_t pid, const char *topic, const char *value) {
+  assert_int_equal(client_publish_pid(c, topic, value, 1, true, pid, false), 0);
+}
+
+/* limits.retained counts what is on its way, on every loop, and no topic twice. */
+static void test_retained_claims(void **state) {
+  kit *two = kit_new(2, "server: {anonymous: true}\n"
+                        "apps: [{name: a, auto_channels: true, limits: {retained: 2}}]\n");
+  client *c[2] = {client_new(two, 0, "c0", LV_MQTT_V5), client_new(two, 1, "c1", LV_MQTT_V5)};
+  for (int i = 0; i < 2; i++) client_connect(c[i], (opts){.clean = true});
+  for (int fail = 1; fail >= 0; fail--) {
+    client_forget(c[0]);
+    client_forget(c[1]);
+    fake_hold(two->fake, DISK, true);
+    keep(c[0], 1, "d/1", "x");
+    keep(c[0], 2, "d/1", "xx");
+    keep(c[1], 1, "d/2", "x");
+    keep(c[1], 2, "d/3", "x");
+    keep(c[0], 3, "d/3", "x");
+    keep(c[1], 3, "d/1", "x");
+    kit_run(two);
+    if (fail) fake_fail(two->fake, DISK, UINT32_MAX, LV_E_IO);
+    fake_hold(two->fake, DISK, false);
+    kit_run(two);
+    uint8_t stored = fail ? 0x83 : 0;
+    assert_int_equal(puback(c[0], 1), stored);
+    assert_int_equal(puback(c[0], 2), stored);
+    assert_int_equal(puback(c[1], 1), stored);
+    assert_int_equal(puback(c[1], 2), 0x97);
+    assert_int_equal(puback(c[0], 3), 0x97);
+    assert_int_equal(puback(c[1], 3), stored);
+  }
+  keep(c[0], 4, "d/2", ""); /* gone when that is visible */
+  keep(c[0], 5, "d/3", "x");
+  kit_run(two);
+  keep(c[0], 6, "d/3", "x");
+  keep(c[0], 7, "d/4", "x");
+  kit_run(two);
+  assert_int_equal(puback(c[0], 5), 0x97);
+  assert_int_equal(puback(c[0], 6), 0);
+  assert_int_equal(puback(c[0], 7), 0x97);
+  kit_free(two);
+}
+
 /* ---- the ledger ---- */
 
 /* Five messages of one turn are one entry of the send queue; two and a half left. */
@@ -543,6 +593,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_many_retained, up, down),
       cmocka_unit_test_setup_teardown(test_retained_cut_short, up, down),
       cmocka_unit_test_setup_teardown(test_retained_over_connections, up, down),
+      cmocka_unit_test(test_retained_claims),
       cmocka_unit_test_setup_teardown(test_durability_changes, up, down),
       cmocka_unit_test_setup_teardown(test_clean_start_waits, up, down),
       cmocka_unit_test_setup_teardown(test_resend_is_bounded, up, down),
