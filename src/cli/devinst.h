@@ -24,7 +24,7 @@ typedef struct lv_devinst {
 int lv_devinst_open(const char *dir, lv_devinst *ret);
 /* The document: a YAML text on the heap. */
 char *lv_devinst_document(const lv_devinst *d, const char *dir, bool anonymous);
-/* Addresses of the first listener of each protocol (NULL: none), and where the certificate is. */
+/* How to reach the first listener of each protocol (NULL: none), and where the certificate is. */
 typedef struct lv_devinst_facts {
   const char *address[LV_PROTO_COUNT];
   const char *ca;  /* NULL: none */

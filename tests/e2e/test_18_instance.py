@@ -159,6 +159,23 @@ def test_ipv6(own_server):
     s.connected().ping()
 
 
+@pytest.mark.parametrize("wild,reach", [("0.0.0.0", "127.0.0.1"), ("[::]", "[::1]"),
+                                        ("*", r"127\.0\.0\.1|\[::1\]")])
+def test_wildcards_can_be_reached(own_server, wild, reach):
+    """dev.env and the printed commands name addresses that one can connect to."""
+    s = own_server(args=["--mqtt", f"{wild}:0", "--mqtts", f"{wild}:0", "--http", f"{wild}:0"])
+    s.start()
+    for name in ("LAVVA_MQTT", "LAVVA_MQTTS", "LAVVA_HTTP"):
+        assert re.fullmatch(rf"({reach if wild == '*' else re.escape(reach)}):[0-9]+",
+                            s.env[name]), s.env
+    s.connected().ping()
+    printed = s.log()
+    printed = printed[printed.index("development instance"):]
+    block = printed[:printed.index("dev.env")]
+    assert "0.0.0.0" not in block and "[::]" not in block and "-h :: " not in block
+    assert s.env["LAVVA_MQTT"] in block and s.env["LAVVA_HTTP"] in block
+
+
 def test_every_listener_is_logged(own_server):
     """Two of one protocol, both on a free port: the log is where their ports can be seen."""
     s = own_server(config=doc(listen=[{"mqtt": "127.0.0.1:0"}, {"mqtt": "127.0.0.1:0"}]))
