@@ -49,12 +49,25 @@ static void summary(const char *path, const lv_conf *c) {
          c->anonymous ? "; anonymous clients are let in" : "");
 }
 
-/* What the document refers to: files of TLS listeners. */
-static uint32_t check_files(const char *path, const lv_conf *c) {
-  char why[256] = "";
-  if (!lv_net_check(c, why)) return 0;
-  fprintf(stderr, "%s: server.tls: %s\n", path, why);
-  return 1;
+/* What the document names and cannot show: start and reload load these files, too. */
+static void tls_check(const char *path, const lv_conf *c, uint32_t *found) {
+  static const struct {
+    const char *key, *needed;
+  } files[LV_CONF_TLS_COUNT] = {
+      {"server.tls.certificate", "a PEM file with the certificate, then its chain"},
+      {"server.tls.key", "a PEM file with the certificate's private key, without passphrase"},
+      {"server.tls.client_ca", "a PEM file with the certificates of who signs clients'"},
+  };
+  const lv_slice paths[LV_CONF_TLS_COUNT] = {c->tls_cert, c->tls_key, c->tls_client_ca};
+  for (int i = 0; i < LV_CONF_TLS_COUNT; i++) {
+    lv_conf_issue issue = {.file = path, .line = c->tls_at[i].line, .column = c->tls_at[i].column};
+    char why[256];
+    if (lv_net_tls_check(c, (enum lv_conf_tls)i, why) == 0) continue;
+    snprintf(issue.key, sizeof issue.key, "%s", files[i].key);
+    snprintf(issue.found, sizeof issue.found, "%.*s", (int)paths[i].n, (const char *)paths[i].p);
+    snprintf(issue.text, sizeof issue.text, "needed: %s (%.160s)", files[i].needed, why);
+    lv_cli_issue_print(found, &issue);
+  }
 }
 
 static int run(const lv_cli_cmd *cmd, int argc, char **argv) {
@@ -68,7 +81,7 @@ static int run(const lv_cli_cmd *cmd, int argc, char **argv) {
   if (n != 1) return lv_cli_usage(cmd, n ? "one file at a time" : "which FILE?");
   uint32_t found = 0;
   lv_conf *c = NULL;
-  if (lv_conf_load(argv[1], lv_cli_issue_print, &found, &c) == 0) found = check_files(argv[1], c);
+  if (lv_conf_load(argv[1], lv_cli_issue_print, &found, &c) == 0) tls_check(argv[1], c, &found);
   if (found || !c) {
     lv_conf_unref(c);
     fprintf(stderr, "%s: %" PRIu32 " finding%s\n", argv[1], found, plural(found));
@@ -84,6 +97,7 @@ const lv_cli_cmd lv_cli_check = {
     .usage = "[OPTIONS] FILE",
     .summary = "Checks a configuration and says what is wrong with it, all of it",
     .about = "Each finding names file, line, column and key, what was found and what is allowed.\n"
+             "Certificates and keys that TLS listeners need are loaded, too.\n"
              "Exit code 0 when there is none, 64 otherwise. docs/config.md describes the keys.\n",
     .examples = "  lavva check lavva.yaml\n"
                 "  lavva check --quiet lavva.yaml && systemctl reload lavva\n",

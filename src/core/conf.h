@@ -88,6 +88,13 @@ typedef struct lv_listen {
   bool client_cert; /* TLS: a client certificate is required */
 } lv_listen;
 
+/* Where something stands in the document; line 0: it does not. */
+typedef struct lv_conf_mark {
+  uint32_t line, column;
+} lv_conf_mark;
+
+enum lv_conf_tls { LV_CONF_TLS_CERT, LV_CONF_TLS_KEY, LV_CONF_TLS_CLIENT_CA, LV_CONF_TLS_COUNT };
+
 typedef struct lv_conf {
   _Atomic uint32_t refs;
   struct lv_arena *mem;        /* everything reachable from here */
@@ -102,6 +109,7 @@ typedef struct lv_conf {
   uint8_t log_level; /* enum lv_log_level */
   bool log_json;
   lv_slice tls_cert, tls_key, tls_client_ca; /* PEM file paths */
+  lv_conf_mark tls_at[LV_CONF_TLS_COUNT];    /* for findings about what is in them */
   uint32_t
       keep_alive_max_s; /* Server Keep Alive when a client asks for more or for none; 0: none */
   uint32_t connect_timeout_ms;  /* from accept to the end of CONNECT or of the request head */

@@ -224,6 +224,17 @@ static void keys_check(lv__conf_build *b, const lv__conf_node *apps) {
   }
 }
 
+/* What is in the files is looked at by who uses them (net/), which then says where they are named.
+ */
+static void tls_mark(lv_conf *c, const lv__conf_node *root) {
+  static const char *const keys[LV_CONF_TLS_COUNT] = {"certificate", "key", "client_ca"};
+  const lv__conf_node *tls = lv__conf_find(lv__conf_find(root, "server"), "tls");
+  for (int i = 0; i < LV_CONF_TLS_COUNT; i++) {
+    const lv__conf_node *at = lv__conf_find(tls, keys[i]);
+    if (at) c->tls_at[i] = (lv_conf_mark){at->line, at->column};
+  }
+}
+
 void lv__conf_root_finish(lv__conf_build *b, const lv__conf_node *node, void *parent, void *obj,
                           void *out) {
   lv_conf *c = obj;
@@ -239,6 +250,7 @@ void lv__conf_root_finish(lv__conf_build *b, const lv__conf_node *node, void *pa
   keys_check(b, apps);
   if (!lv__conf_find(node, "listen")) listens_default(c, b->mem);
   listens_check(b, node);
+  tls_mark(c, node);
   if (c->anonymous && c->n_apps == 0) {
     size_t len = lv__conf_path_push(b, "server.anonymous");
     lv__conf_issue(b, lv__conf_find(lv__conf_find(node, "server"), "anonymous"), "true",

@@ -134,9 +134,10 @@ typedef struct lv_accept {
  * bytes. @thread main */
 int lv_net_open(lv_loop *const *loops, int n_loops, const lv_conf *conf,
                 const lv_accept accept[LV_PROTO_COUNT], lv_net **ret_net, char *why);
-/* Whether the certificates and keys that TLS listeners need can be used; opens nothing. why: >= 256
- * bytes, which file and what is wrong with it. @thread main */
-int lv_net_check(const lv_conf *conf, char *why);
+/* Whether one of the document's TLS files can be used, as lv_net_open and lv_net_reload would: 0
+ * also where no listener needs it. LV_E_CONFIG; why: >= 256 bytes. A key is held against the
+ * certificate, if that can be read. @thread main */
+int lv_net_tls_check(const lv_conf *conf, enum lv_conf_tls file, char *why);
 /* Real port of the i-th listener of the conf; its bound address as "host:port", IPv6 in brackets.
  */
 uint16_t lv_net_port(const lv_net *net, uint32_t i);

@@ -124,6 +124,8 @@ int lv__conn_send(lv_conn *c);
  * there must be one. http: the protocol for ALPN. why: >= 256 bytes. @thread main */
 int lv__tls_ctx_new(const lv_conf *conf, bool required, bool http, struct ssl_ctx_st **ret_ctx,
                     char *why);
+/* One of the files alone; see lv_net_tls_check. */
+int lv__tls_file_check(const lv_conf *conf, enum lv_conf_tls file, bool required, char *why);
 void lv__tls_ctx_ref(struct ssl_ctx_st *ctx);
 void lv__tls_ctx_unref(struct ssl_ctx_st *ctx); /* NULL is fine */
 int lv__tls_begin(lv_conn *c, struct ssl_ctx_st *ctx);

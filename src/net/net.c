@@ -123,14 +123,16 @@ static int make_ctx(const lv_conf *conf, const lv_listen *li, struct ssl_ctx_st 
   return lv__tls_ctx_new(conf, li->client_cert, is_http(li->proto), ret_ctx, why);
 }
 
-int lv_net_check(const lv_conf *conf, char *why) {
+int lv_net_tls_check(const lv_conf *conf, enum lv_conf_tls file, char *why) {
+  bool used = false, required = false;
+  why[0] = 0;
   for (uint32_t i = 0; i < conf->n_listens; i++) {
-    struct ssl_ctx_st *ctx = NULL;
-    int rc = make_ctx(conf, &conf->listens[i], &ctx, why);
-    lv__tls_ctx_unref(ctx);
-    if (rc) return rc;
+    const lv_listen *li = &conf->listens[i];
+    if (!is_tls(li->proto)) continue;
+    used = true;
+    required |= li->client_cert;
   }
-  return 0;
+  return used ? lv__tls_file_check(conf, file, required, why) : 0;
 }
 
 static int open_all(lv_net *net, const lv_conf *conf, char *why) {

@@ -75,20 +75,22 @@ static int load_client_ca(SSL_CTX *ctx, const char *ca, bool required, char *why
   return 0;
 }
 
-static int load_files(SSL_CTX *ctx, const char *cert, const char *key, char *why) {
+static int load_cert(SSL_CTX *ctx, const char *cert, char *why) {
   int rc = readable("TLS certificate", cert, why);
-  if (!rc) rc = readable("TLS key", key, why);
+  if (rc || SSL_CTX_use_certificate_chain_file(ctx, cert) == 1) return rc;
+  explain(why, "TLS certificate", cert);
+  return LV_E_CONFIG;
+}
+
+/* It must be that of the certificate, if there is one. */
+static int load_key(SSL_CTX *ctx, const char *key, char *why) {
+  int rc = readable("TLS key", key, why);
   if (rc) return rc;
-  if (SSL_CTX_use_certificate_chain_file(ctx, cert) != 1) {
-    explain(why, "TLS certificate", cert);
-    return LV_E_CONFIG;
-  }
-  if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1 ||
-      SSL_CTX_check_private_key(ctx) != 1) {
-    explain(why, "TLS key", key);
-    return LV_E_CONFIG;
-  }
-  return 0;
+  if (SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) == 1 &&
+      (!SSL_CTX_get0_certificate(ctx) || SSL_CTX_check_private_key(ctx) == 1))
+    return 0;
+  explain(why, "TLS key", key);
+  return LV_E_CONFIG;
 }
 
 static void set_options(SSL_CTX *ctx, bool http) {
@@ -115,7 +117,8 @@ int lv__tls_ctx_new(const lv_conf *conf, bool required, bool http, SSL_CTX **ret
   SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
   if (!ctx) abort();
   set_options(ctx, http);
-  int rc = load_files(ctx, cert, key, why);
+  int rc = load_cert(ctx, cert, why);
+  if (!rc) rc = load_key(ctx, key, why);
   if (!rc) rc = load_client_ca(ctx, ca, required, why);
   free(cert);
   free(key);
@@ -124,6 +127,29 @@ int lv__tls_ctx_new(const lv_conf *conf, bool required, bool http, SSL_CTX **ret
     SSL_CTX_free(ctx);
   else
     *ret_ctx = ctx;
+  return rc;
+}
+
+int lv__tls_file_check(const lv_conf *conf, enum lv_conf_tls file, bool required, char *why) {
+  char *cert = lv_slice_dup(conf->tls_cert), *key = lv_slice_dup(conf->tls_key);
+  char *ca = lv_slice_dup(conf->tls_client_ca), other[WHY];
+  ERR_clear_error();
+  SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+  if (!ctx) abort();
+  SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
+  int rc = 0;
+  switch (file) {
+  case LV_CONF_TLS_CERT: rc = load_cert(ctx, cert, why); break;
+  case LV_CONF_TLS_KEY:
+    (void)load_cert(ctx, cert, other);
+    rc = load_key(ctx, key, why);
+    break;
+  default: rc = load_client_ca(ctx, ca, required, why);
+  }
+  SSL_CTX_free(ctx);
+  free(cert);
+  free(key);
+  free(ca);
   return rc;
 }
 

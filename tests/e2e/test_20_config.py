@@ -6,6 +6,7 @@ import pytest
 import lvconf
 from harness import cli
 from lvconf import doc
+from test_15_tls import make_ca
 
 pytestmark = pytest.mark.lavva_only
 
@@ -96,18 +97,6 @@ def test_duplicates(tmp_path):
     assert out.returncode == 64 and "apps[1].keys[1]: found k; " in out.stderr, out.stderr
 
 
-def test_certificate_files(tmp_path):
-    """What start-up would refuse is found here."""
-    d = doc(listen=[{"mqtts": "127.0.0.1:0"}],
-            server={"tls": {"certificate": str(tmp_path / "none.pem"), "key": "/dev/null"}})
-    out, path = check(tmp_path, lvconf.text(d))
-    assert out.returncode == 64
-    assert f"{path}: server.tls: TLS certificate {tmp_path}/none.pem: No such file" in out.stderr
-    (tmp_path / "none.pem").write_text("nothing")
-    out, path = check(tmp_path, lvconf.text(d))
-    assert out.returncode == 64 and "TLS certificate" in out.stderr, out.stderr
-
-
 def test_bad_key_hashes_and_filters(tmp_path):
     k = lvconf.key("k", ["a/#/b"])
     out, _ = check(tmp_path, lvconf.text(doc([lvconf.app(keys=[k])])))
@@ -125,6 +114,45 @@ def test_no_key_text_in_findings(tmp_path):
     out, _ = check(tmp_path, lvconf.text(doc([lvconf.app(keys=[k])])))
     assert out.returncode == 64
     assert secret.split("_")[2] not in out.stderr + out.stdout
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory):
+    ca, issue = make_ca(str(tmp_path_factory.mktemp("pki")), "ca")
+    return {"ca": ca, "a": issue("a"), "b": issue("b")}
+
+
+def tls_doc(cert, key, ca=None, listen="mqtts: '127.0.0.1:0'"):
+    text = f"listen:\n  - {{{listen}}}\nserver:\n  tls:\n"
+    text += f"    certificate: {cert}\n    key: {key}\n"
+    return text + (f"    client_ca: {ca}\n" if ca else "")
+
+
+def test_tls_files(tmp_path, pki):
+    """What start and reload refuse, check finds: which file, where it is named, what is wrong."""
+    (cert, key), other, ca = pki["a"], pki["b"][1], pki["ca"]
+    (tmp_path / "no.pem").write_text("nothing\n")
+    none, bad = str(tmp_path / "none.pem"), str(tmp_path / "no.pem")
+    for args, want in [
+            ((cert, key), []), ((cert, key, ca), []),
+            ((none, key), [(5, "server.tls.certificate", none, "No such file")]),
+            ((bad, key), [(5, "server.tls.certificate", bad, "no start line")]),
+            ((cert, none), [(6, "server.tls.key", none, "No such file")]),
+            ((cert, bad), [(6, "server.tls.key", bad, "")]),
+            ((cert, other), [(6, "server.tls.key", other, "mismatch")]),
+            ((cert, key, none), [(7, "server.tls.client_ca", none, "No such file")]),
+            ((cert, key, bad), [(7, "server.tls.client_ca", bad, "")]),
+            ((none, bad, none), [(5, "server.tls.certificate", none, "No such file"),
+                                 (6, "server.tls.key", bad, ""),
+                                 (7, "server.tls.client_ca", none, "No such file")]),
+            ((none, none, none, "mqtt: '127.0.0.1:0'"), [])]:
+        out, path = check(tmp_path, tls_doc(*args))
+        assert out.returncode == (64 if want else 0), out.stderr
+        lines = out.stderr.splitlines()
+        assert len(lines) == (len(want) + 1 if want else 0), out.stderr
+        for line, (at, name, found, why) in zip(lines, want):
+            assert line.startswith(f"{path}:{at}:"), line
+            assert f"{name}: found {found[:95]}" in line and why in line and "needed:" in line, line
 
 
 def test_missing_file():
