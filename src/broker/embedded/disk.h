@@ -31,6 +31,8 @@ typedef struct lv_disk_ops {
   int (*sync)(lv_disk *d, int fd); /* fdatasync */
   /* Starts writing dirty pages out without waiting (sync_file_range); best effort. */
   void (*flush)(lv_disk *d, int fd, uint64_t at, uint64_t n);
+  /* Says that these bytes will be read next (posix_fadvise); best effort. */
+  void (*ahead)(lv_disk *d, int fd, uint64_t at, uint64_t n);
   int (*size)(lv_disk *d, int fd, uint64_t *ret_size);
   int (*truncate)(lv_disk *d, int fd, uint64_t size);
   /* Reserves blocks and writes zeros, so that later writes and syncs touch no metadata. `pace` (may

@@ -328,6 +328,10 @@ static void fault_flush(lv_disk *d, int fd, uint64_t at, uint64_t n) {
   (void)d, (void)fd, (void)at, (void)n;
 }
 
+static void fault_ahead(lv_disk *d, int fd, uint64_t at, uint64_t n) {
+  (void)d, (void)fd, (void)at, (void)n;
+}
+
 static int fault_size(lv_disk *d, int fd, uint64_t *ret_size) {
   disk_fault *f = of(d);
   enter(f);
@@ -452,6 +456,7 @@ static const lv_disk_ops fault_ops = {
     .read = fault_read,
     .sync = fault_sync,
     .flush = fault_flush,
+    .ahead = fault_ahead,
     .size = fault_size,
     .truncate = fault_truncate,
     .prepare = fault_prepare,

@@ -118,6 +118,11 @@ static void file_flush(lv_disk *d, int fd, uint64_t at, uint64_t n) {
   (void)sync_file_range(fd, (off_t)at, (off_t)n, SYNC_FILE_RANGE_WRITE);
 }
 
+static void file_ahead(lv_disk *d, int fd, uint64_t at, uint64_t n) {
+  (void)d;
+  (void)posix_fadvise(fd, (off_t)at, (off_t)n, POSIX_FADV_WILLNEED);
+}
+
 static int file_size(lv_disk *d, int fd, uint64_t *ret_size) {
   (void)d;
   struct stat st;
@@ -216,6 +221,7 @@ static const lv_disk_ops file_ops = {
     .read = file_read,
     .sync = file_sync,
     .flush = file_flush,
+    .ahead = file_ahead,
     .size = file_size,
     .truncate = file_truncate,
     .prepare = file_prepare,

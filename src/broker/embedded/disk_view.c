@@ -167,6 +167,10 @@ static void view_flush(lv_disk *d, int fd, uint64_t at, uint64_t n) {
   (void)n;
 }
 
+static void view_ahead(lv_disk *d, int fd, uint64_t at, uint64_t n) {
+  (void)d, (void)fd, (void)at, (void)n;
+}
+
 static int view_size(lv_disk *d, int fd, uint64_t *ret_size) {
   *ret_size = of(d, fd)->size;
   return 0;
@@ -266,6 +270,7 @@ static const lv_disk_ops view_ops = {
     .read = view_read,
     .sync = view_sync,
     .flush = view_flush,
+    .ahead = view_ahead,
     .size = view_size,
     .truncate = view_truncate,
     .prepare = view_prepare,
