@@ -196,17 +196,23 @@ static uint32_t holds(const lv_share_kept *x, uint64_t packed) {
   return i;
 }
 
-/* The group that it was handed out by, if that still owes it: `held`, or the scan will find it. */
+/* The group that it was handed out by, if that still owes it: `held`, or the scan will find it. Of
+ * several groups it is not known which: where one of them is past it, it may be that one, which the
+ * session has it from for good. Then at QoS 1 it is the session's (rather twice than never). */
 static lv_share_kept *kept_of(lv_realm *r, const lv_sess *s, const lv_out *o) {
   lv_share_kept *found = NULL;
+  bool all = true;
   for (const lv_sub *sub = s->subs; sub; sub = sub->own_next) {
     if (!sub->shared_prefix) continue;
     lv_share_kept *x = *kept_at(r, s->app_id, lv_slice_of(sub->filter, sub->len));
-    if (!x) continue;
-    if (holds(x, lv__share_pack(o->log, o->lsn)) < x->n) return x;
-    if (o->lsn >= x->upto.lsn[o->log]) found = x;
+    if (x && holds(x, lv__share_pack(o->log, o->lsn)) < x->n) return x;
+    if (x && o->lsn >= x->upto.lsn[o->log]) {
+      found = x;
+    } else {
+      all = false;
+    }
   }
-  return found;
+  return all || o->qos == 2 ? found : NULL;
 }
 
 static void skip(lv_share_kept *x, uint64_t packed) {

@@ -174,6 +174,28 @@ static void test_resubscribe(void **state) {
   }
 }
 
+/* What a session has begun and kept is its own after a crash, whatever the other groups it is in
+ * have not read yet. */
+static void test_own_after_crash(void **state) {
+  opts o = {.expiry_s = 100};
+  client *m = member(1, "$share/h/h/#", 1, o);
+  assert_int_equal(client_sub(m, "$share/g/g/#", 1, (subopts){0}), 1);
+  m->auto_ack = false;
+  kit_sleep_ms(k, 3000); /* both groups are stored */
+  say("g/x", 0, 1, 1);
+  each_once(0, 1);
+  assert_int_equal(client_sub(m, "$share/g/g/#", 1, (subopts){0}), 1); /* now it is its own */
+  kit_sleep_ms(k, 3000);                                               /* `g` knows */
+  kit_restart(k, true);
+  m->auto_ack = true;
+  client_connect(m, o);
+  assert_true(m->present);
+  for (int n = 0; n < 100; n++) kit_step(k);
+  assert_int_equal(m->n_got, 2);
+  assert_true(m->got[1].dup);
+  assert_int_equal(kit_gauge(k, LV_G_PENDING), 0);
+}
+
 /* Sent again it has the identifier of the shared subscription, and of no other; also by the next
  * process, where nobody else gets it. */
 static void test_qos2_again(void **state) {
@@ -340,6 +362,7 @@ int main(void) {
       cmocka_unit_test_setup_teardown(test_leave_in_flight, up, down),
       cmocka_unit_test_setup_teardown(test_qos2_in_flight, up, down),
       cmocka_unit_test_setup_teardown(test_resubscribe, up, down),
+      cmocka_unit_test_setup_teardown(test_own_after_crash, up, down),
       cmocka_unit_test_setup_teardown(test_qos2_again, up, down),
       cmocka_unit_test_setup_teardown(test_in_flight_at_crash, up, down),
       cmocka_unit_test_setup_teardown(test_offline_group, up, down),
