@@ -4,7 +4,8 @@
  *   publishers (5.0 and 3.1.1, persistent, QoS 1 and 2, resending as clients do)
  *        │  sessions on two loops, stepped by hand     ┌ valve ┐
  *        └──────────────▶ realm ─────────────────────▶ │       │ ▶ embedded broker ▶ faulty disk
- *   subscribers (QoS 2; QoS 1), a will, retained       └───────┘
+ *   subscribers (QoS 2; QoS 1; with filters that       └───────┘
+ *   overlap; shared), a will, retained messages
  *
  * A process ends in one of three ways: in order; killed (the valve shuts: what is published from
  * then on never reaches the broker, and no client hears of it); or by power loss (the disk halts in
@@ -25,6 +26,7 @@
 #include "broker/embedded/embedded_int.h"
 #include "core/log.h"
 #include "core/rand.h"
+#include "session/share_int.h"
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +34,9 @@
 
 enum {
   PUBS = 2,
-  SUBS = 2,
+  SUBS = 4,
+  SHARED = 3,  /* the one that is a shared group's only member */
+  FILTERS = 3, /* a subscriber's, at most */
   WINDOW = 12, /* a publisher's messages without an answer */
   MSGS_MAX = 4096,
   TURNS = 90,  /* of a process */
@@ -75,7 +79,11 @@ typedef struct party { /* a client with its own memory across connections */
   uint8_t *rec; /* subscribers: QoS 2 packet ids that wait for PUBREL */
   uint32_t last[PUBS][WILL_TOPIC + 1];
   int index;
+  uint8_t qos; /* of a subscriber's filters */
 } party;
+
+static const char *const filters[SUBS][FILTERS] = {
+    {"m/#", "d/#"}, {"m/#", "d/#"}, {"#", "d/+/+", "m/p0/1"}, {"$share/g/m/#", "$share/g/d/#"}};
 
 /* Between the sessions and the broker. */
 typedef struct valve {
@@ -173,9 +181,12 @@ static const lv_broker_ops valve_ops = {
 /* ---- processes ---- */
 
 static bool reading(const kit *k) {
-  for (int i = 0; i < k->n_loops; i++)
+  for (int i = 0; i < k->n_loops; i++) {
+    for (const lv_share *x = k->shard[i]->shares; x; x = x->next)
+      if (x->fetching || (x->scan && x->scan->reading)) return true;
     for (const lv_sess *x = k->shard[i]->sessions; x; x = x->next)
       if ((x->lag && x->lag->reading) || (x->more && x->more->fetching)) return true;
+  }
   return false;
 }
 
@@ -358,7 +369,7 @@ static void received(party *p, const got *g, uint32_t num) {
   if (!g->retain && g->qos == 2 && !m->again)
     HOLDS(first, "QoS 2 message %u came again to subscriber %d", num, p->index);
   uint32_t *last = &p->last[m->pub][m->topic];
-  if (!first || m->topic == WILL_TOPIC || g->retain) return;
+  if (!first || m->topic == WILL_TOPIC || g->retain || p->index == SHARED) return;
   if (!s.faults && !m->again)
     HOLDS(*last <= num, "message %u came behind %u to subscriber %d", num, *last - 1, p->index);
   *last = num + 1;
@@ -411,6 +422,9 @@ static void turn_party(party *p) {
     c->blocked = false;
     return;
   }
+  if (p->rec && p->greeted && below(30) == 0) /* again: nothing is interrupted */
+    for (int f = 0; f < FILTERS && filters[p->index][f]; f++)
+      (void)client_sub_send(c, filters[p->index][f], p->qos, (subopts){.retain_handling = 2});
   uint32_t dice = below(60);
   if (dice == 0 && (c->sess || c->asked)) client_cut(c);
   if (dice == 1) c->blocked = !c->blocked;
@@ -459,6 +473,10 @@ static void act(lv_loop *loop, void *arg) {
 }
 
 static void turn(void) {
+  for (int i = 0; i < SUBS; i++) {
+    client *c = s.subs[i].c;
+    if (!c->sess && !c->asked && below(4) == 0) client_move(c, (int)below(2));
+  }
   for (int i = 0; i < s.k->n_loops; i++) lv_loop_call(s.k->loop[i], act, NULL);
   kit_tick_ms(s.k, below(30));
   kit_step(s.k);
@@ -490,7 +508,15 @@ static void ask(lv_loop *loop, void *arg) {
 static void subscribe(lv_loop *loop, void *arg) {
   client *c = arg;
   (void)loop;
-  (void)client_sub_send(c, c->arg, c->version >= LV_MQTT_V5 ? 2 : 1, (subopts){0});
+  (void)client_sub_send(c, c->arg, 1, (subopts){0});
+}
+
+static void subscribe_all(lv_loop *loop, void *arg) {
+  client *c = arg;
+  const party *p = c->arg;
+  (void)loop;
+  for (int f = 0; f < FILTERS && filters[p->index][f]; f++)
+    (void)client_sub_send(c, filters[p->index][f], p->qos, (subopts){0});
 }
 
 static void on_loop(client *c, void (*fn)(lv_loop *loop, void *arg)) {
@@ -557,8 +583,11 @@ static void party_init(party *p, int loop, const char *id, uint8_t version, int 
 static void begin(void) {
   party_init(&s.pubs[0], 0, "p0", LV_MQTT_V5, 0);
   party_init(&s.pubs[1], 1, "p1", LV_MQTT_V3, 1);
-  party_init(&s.subs[0], 1, "s0", LV_MQTT_V5, 0);
-  party_init(&s.subs[1], 0, "s1", LV_MQTT_V3, 1);
+  for (int i = 0; i < SUBS; i++) {
+    static const char *const ids[SUBS] = {"s0", "s1", "s2", "s3"};
+    party_init(&s.subs[i], 1 - i % 2, ids[i], i == 1 ? LV_MQTT_V3 : LV_MQTT_V5, i);
+    s.subs[i].qos = i == 0 ? 2 : 1;
+  }
   party_init(&s.will, 1, "will", LV_MQTT_V5, 0);
   for (int i = 0; i < PUBS; i++) s.pubs[i].c->on_ack = pub_heard;
   for (int i = 0; i < SUBS; i++) {
@@ -568,12 +597,9 @@ static void begin(void) {
     p->c->arg = &p->o;
     on_loop(p->c, ask);
     HOLDS(p->c->open, "no connection");
-    for (int f = 0; f < 2 && !s.failed; f++) {
-      p->c->arg = f ? "d/#" : "m/#";
-      on_loop(p->c, subscribe);
-      HOLDS(p->c->n_acks == (uint32_t)f + 1, "no SUBACK");
-    }
     p->c->arg = p;
+    on_loop(p->c, subscribe_all);
+    HOLDS(p->c->n_acks == (i == 2 ? 3u : 2u), "no SUBACK");
     p->c->on_got = sub_heard;
     p->c->on_ack = sub_released;
   }
