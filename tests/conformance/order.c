@@ -158,8 +158,8 @@ static void renews_exact(const conform_kind *kind) {
             "a feed from before its point");
     check_feed(&r, feed, false);
     seen_list tail = *feed;
-    tail.v += n[TIMES - 1].had[log];
     tail.n -= n[TIMES - 1].had[log];
+    if (tail.n) tail.v += n[TIMES - 1].had[log];
     same_feed(&r.loops[0].feed[log], &tail, n[TIMES - 1].pos.lsn[log]);
   }
   rig_close(&r);
