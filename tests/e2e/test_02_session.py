@@ -277,8 +277,8 @@ def test_inflight_qos2_after_pubrec(server, pub, t, v):
     again(c)
     c.expect(PUBREL, pid=p.pid)
     c.send(raw.ack(PUBCOMP, p.pid))
-    c.ping()                # it was handled
     server.nothing(pub, c)
+    c.ping()                # PUBCOMP, and the ack of what `nothing` sent, were handled
     c.drop(rst=True)
     again(c)
     server.nothing(pub, c)
