@@ -316,6 +316,20 @@ void lv_shard_quiesce(lv_shard *s) {
   lv_pub_submit(s->pub);
 }
 
+/* What the broker was asked for and had posted to a loop that had stopped comes no more. */
+static void answers_drop(lv_sess *s) {
+  if (s->lag && s->lag->reading) {
+    lv_broker_read_free(&s->lag->read);
+    s->lag->reading = false;
+  }
+  if (s->more && s->more->fetching) {
+    lv_broker_fetch_free(&s->more->fetch);
+    free(s->more->fetch_lsns);
+    s->more->fetch_lsns = NULL;
+    s->more->fetching = false;
+  }
+}
+
 void lv_shard_free(lv_shard *s) {
   if (!s) return;
   s->quiet = true;
@@ -323,6 +337,7 @@ void lv_shard_free(lv_shard *s) {
     lv_sess *sess = s->sessions;
     if (sess->more) lv_timer_cancel(&s->loop->wheel, &sess->more->timer);
     lv__sess_unlink(sess);
+    answers_drop(sess);
     lv__sess_destroy(sess);
   }
   lv__share_free_all(s);

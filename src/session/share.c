@@ -229,6 +229,8 @@ void lv__share_free(lv_share *sh) {
     lv__kpi_drop(sh->home, mx, sh->app_id, 0, LV_C_DROP_HUB_ENDED, sh->count);
     lv_gauge(mx, LV_G_PENDING, -(int64_t)sh->count);
   }
+  if (sh->scan && sh->scan->reading) lv_broker_read_free(&sh->scan->read); /* see lv_shard_free */
+  if (sh->fetching) lv_broker_fetch_free(&sh->fetch);
   if (sh->scan) free(sh->scan->skip);
   free(sh->scan);
   free(sh->wait);
