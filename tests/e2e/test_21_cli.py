@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import resource
 import subprocess
 import threading
 
@@ -395,6 +396,25 @@ class TestLog:
                 fh.write(b"99")
         out = s.cli("log", "verify", "--data", s.data)
         assert out.returncode == 1 and out.stderr + out.stdout
+
+    def test_more_files_than_the_soft_limit(self, own_server):
+        """Every segment is held open: descriptors are taken up to the hard limit."""
+        import lvconf
+        s = own_server(config=lvconf.doc(limits={"packet": "1MiB"},
+                                         storage={"segment": "1MiB"})).start()
+        c = s.connected()
+        for i in range(24):
+            c.publish("big", bytes([i]) * 700000, 1)
+        s.stop()
+        with open("/proc/self/limits") as f:
+            hard = next(x.split()[4] for x in f if x.startswith("Max open files"))
+        if hard != "unlimited" and int(hard) < 128:
+            pytest.skip("the hard limit is low")
+        assert sum(len(files) for _, _, files in os.walk(s.data)) > 24
+        for verb in ("verify", "inspect"):
+            out = s.cli("log", verb, "--data", s.data, preexec_fn=lambda: resource.setrlimit(
+                resource.RLIMIT_NOFILE, (20, resource.getrlimit(resource.RLIMIT_NOFILE)[1])))
+            assert out.returncode == 0, out
 
     def test_unknown_channel_and_folder(self, s):
         out = s.cli("log", "dump", "--data", s.data, "nosuch")

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -315,6 +316,52 @@ static void test_logtool(void **state) {
   b->ops->close(b);
 }
 
+static int count_file(void *arg, const char *name) {
+  (void)name;
+  ++*(uint32_t *)arg;
+  return 0;
+}
+
+/* A log of more files than 1,024: all of them are read, each held open. */
+static void test_logtool_many_files(void **state) {
+  (void)state;
+  enum { MESSAGES = 2600, FILES = 1100 };
+  static uint8_t value[4096];
+  struct rlimit was, more;
+  assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+  more = was;
+  more.rlim_cur = was.rlim_max < 8192 ? was.rlim_max : 8192; /* lavva's main takes what it may */
+  if (more.rlim_cur < 4096) skip();
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &more), 0);
+  lv_embedded_conf conf = {.dir = dir, .segment_bytes = 16384};
+  lv_broker *b;
+  char why[256];
+  assert_int_equal(lv_embedded_open(&conf, &b, why), 0);
+  lv_chan *chan = make_chan(b, "app", "mem", LV_DURABILITY_MEMORY);
+  for (uint32_t i = 0; i < MESSAGES; i++) {
+    memcpy(value, &i, sizeof i);
+    lv_rec_in in = {.kind = LV_REC_MSG,
+                    .key_off = LV_REC_NO_KEY,
+                    .chan = chan->id,
+                    .topic = LV_SLICE("t"),
+                    .val = lv_slice_of(value, sizeof value)};
+    assert_int_equal(lv__lane_commit(&lv__embedded(b)->lane[chan->durability], &in), 0);
+  }
+  dump_whole(b, "mem", MESSAGES);
+  b->ops->close(b);
+  uint32_t files = 0;
+  lv_disk *d;
+  assert_int_equal(lv_disk_file_new(dir, &d), 0);
+  assert_int_equal(d->ops->list(d, count_file, &files), 0);
+  d->ops->free(d);
+  assert_true(files > FILES);
+  uint64_t records = 0;
+  dump_whole(NULL, "mem", MESSAGES);
+  assert_int_equal(lv_logtool_verify(dir, ignore_line, NULL, &records), 0);
+  assert_true(records >= MESSAGES);
+  assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+}
+
 /* ---- space ---- */
 
 static void test_reserve_stops_publishing(void **state) {
@@ -420,6 +467,7 @@ int main(void) {
       cmocka_unit_test(test_state_newest_wins),
       cmocka_unit_test(test_state_many_keys_small),
       cmocka_unit_test_setup_teardown(test_logtool, make_dir, drop_dir),
+      cmocka_unit_test_setup_teardown(test_logtool_many_files, make_dir, drop_dir),
       cmocka_unit_test(test_reserve_stops_publishing),
       cmocka_unit_test(test_declared_again),
       cmocka_unit_test_setup_teardown(test_folder_is_locked, make_dir, drop_dir),
