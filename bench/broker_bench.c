@@ -22,6 +22,7 @@ typedef struct worker {
   lv_broker *broker;
   const lv_chan *chan;
   uint32_t batch, feed;
+  lv_feed taker;
   _Atomic uint64_t acked, fed;
   _Atomic bool stop;
   uint64_t check;
@@ -79,10 +80,11 @@ static void on_feed(lv_loop *loop, lv_batch *batch, void *arg) {
 static void start(lv_loop *loop, void *arg) {
   worker *w = arg;
   lv_pos pos;
-  int err = w->broker->ops->attach(w->broker, loop, on_feed, w, &pos);
+  w->taker = (lv_feed){.fn = on_feed, .arg = w};
+  int err = w->broker->ops->attach(w->broker, loop, &w->taker, &pos);
   if (!err) err = lv_pub_new(loop, w->broker, 64 << 20, on_ack, w, &w->pub);
   if (err) die("attach", err);
-  if (w->feed) (void)w->broker->ops->interest(w->broker, loop, true);
+  if (w->feed) (void)w->broker->ops->interest(w->broker, loop, &w->taker, true);
   for (int i = 0; i < TURNS_OUT; i++) publish_turn(w);
 }
 

@@ -50,6 +50,17 @@ typedef struct lv_pos {
  * the callee holds a reference to batch->block (or to the batch). @thread loop */
 typedef void lv_feed_fn(lv_loop *loop, lv_batch *batch, void *arg);
 
+/* One taker of the feed on a loop: MQTT sessions are one, the hub is another. The memory is the
+ * taker's, and stays until the loop has stopped. */
+enum { LV_FEEDS_MAX = 4 }; /* on one loop */
+typedef struct lv_feed {
+  lv_feed_fn *fn;
+  void *arg;
+  /* the cluster's */
+  lv_pos from; /* gives nothing from before this */
+  bool on;
+} lv_feed;
+
 /* A bounded read of the messages (kind MSG) of one log in lsn order, completed by mail. */
 typedef struct lv_read {
   lv_mail mail;
@@ -89,6 +100,27 @@ typedef struct lv_fetch {
   void *priv;
 } lv_fetch;
 
+/* Where something in a channel is in its log, completed by mail: how a reader that knows an offset,
+ * a number of messages or a time finds where to read from. */
+enum lv_seek_by {
+  LV_SEEK_OFFSET, /* the first message with offset `value` or more */
+  LV_SEEK_LAST,   /* the oldest of the last `value` messages */
+  LV_SEEK_TIME,   /* the first that was ingested at `value` (ns since 1970) or later */
+};
+typedef struct lv_seek {
+  lv_mail mail;
+  lv_loop *loop;
+  const lv_chan *chan;
+  uint8_t by; /* enum lv_seek_by */
+  uint64_t value;
+  void (*done)(struct lv_seek *seek); /* @thread loop: exactly once, never inside seek */
+  void *arg;
+  /* results */
+  int err;
+  uint64_t lsn, offset; /* of that message; where there is none, of the next to become visible */
+  uint64_t first;       /* the channel's oldest retained offset */
+} lv_seek;
+
 typedef struct lv_broker_desc {
   const char *type;
   uint32_t caps;
@@ -116,17 +148,18 @@ typedef struct lv_broker_ops {
   lv_chan *(*find)(lv_broker *b, lv_slice app, lv_slice name);
   /* Channel by the id in a record. @thread any, lock-free */
   lv_chan *(*chan)(lv_broker *b, uint32_t id);
-  /* Registers a loop for publish and for the feed. The feed starts with the next visible batch;
-   * ret_pos is the point it starts from. @thread loop */
-  int (*attach)(lv_broker *b, lv_loop *loop, lv_feed_fn *fn, void *arg, lv_pos *ret_pos);
-  /* Whether this loop wants the feed (no subscriptions: no work, no wake-ups; off after attach).
+  /* Registers a loop for publish, and a taker of its feed. ret_pos is what is visible now.
+   * LV_E_QUOTA: the loop has LV_FEEDS_MAX. @thread loop */
+  int (*attach)(lv_broker *b, lv_loop *loop, lv_feed *feed, lv_pos *ret_pos);
+  /* Whether this taker wants the feed (no subscriptions: no work, no wake-ups; off after attach).
    * When it is switched on, returns the point from which the feed gives everything; the next batch
    * follows it without gap. @thread loop */
-  lv_pos (*interest)(lv_broker *b, lv_loop *loop, bool on);
+  lv_pos (*interest)(lv_broker *b, lv_loop *loop, lv_feed *feed, bool on);
   /* Hands a batch over (the caller keeps its own reference until done). @thread batch->loop */
   int (*publish)(lv_broker *b, lv_batch *batch);
   int (*read)(lv_broker *b, lv_read *read);
   int (*fetch)(lv_broker *b, lv_fetch *fetch);
+  int (*seek)(lv_broker *b, lv_seek *seek);
   /* Newest visible point of each log. @thread any */
   lv_pos (*visible)(lv_broker *b);
   /* Calls fn for each live state record, each live retained message (kind MSG with RETAIN) and each

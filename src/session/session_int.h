@@ -80,7 +80,8 @@ struct lv_shard {
   const lv_link_ops *link;
   lv_subindex **index; /* by app id */
   uint32_t n_index;
-  lv_pos seen;             /* the live feed has been handled up to here */
+  lv_feed feed;            /* ours of the broker's */
+  lv_pos seen;             /* it has been handled up to here */
   uint32_t interest;       /* subscriptions; > 0: the feed is wanted */
   lv_topic_route **routes; /* LV_ROUTES direct-mapped */
   uint32_t routes_gen;

@@ -292,7 +292,8 @@ int lv_shard_new(lv_realm *r, lv_loop *loop, lv_shard **ret_shard) {
   if (!s->routes) abort();
   int err = lv_pub_new(loop, s->broker, s->conf->publish_queue_bytes, lv__pub_acked, s, &s->pub);
   if (!err) lv_pub_on_done(s->pub, lv__pub_done, s);
-  if (!err) err = s->broker->ops->attach(s->broker, loop, feed, s, &s->seen);
+  s->feed = (lv_feed){.fn = feed, .arg = s};
+  if (!err) err = s->broker->ops->attach(s->broker, loop, &s->feed, &s->seen);
   if (err) {
     lv_shard_free(s);
     return err;

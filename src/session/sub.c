@@ -104,9 +104,9 @@ static void interest(lv_shard *shard, uint32_t app_id, int by) {
   lv_gauge(lv__kpi_app(shard, app_id), LV_G_SUBSCRIPTIONS, by);
   if (shard->quiet) return;
   if (old == 0 && by > 0)
-    shard->seen = shard->broker->ops->interest(shard->broker, shard->loop, true);
+    shard->seen = shard->broker->ops->interest(shard->broker, shard->loop, &shard->feed, true);
   if (old > 0 && shard->interest == 0)
-    (void)shard->broker->ops->interest(shard->broker, shard->loop, false);
+    (void)shard->broker->ops->interest(shard->broker, shard->loop, &shard->feed, false);
 }
 
 void lv__interest(lv_shard *shard, uint32_t app_id, int by) {

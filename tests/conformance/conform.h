@@ -57,12 +57,13 @@ typedef struct rig_loop {
   struct rig *rig;
   lv_loop *loop;
   lv_pub *pub;
+  lv_feed taker, second;
   lv_pos start; /* of the feed */
   uint64_t seq[RIG_CHANS];
   uint64_t offered, told, refused; /* messages */
   uint64_t rng;
   /* under rig->mu */
-  seen_list feed[LV_DURABILITY_COUNT];
+  seen_list feed[LV_DURABILITY_COUNT], feed2[LV_DURABILITY_COUNT]; /* of the two takers */
   acked *acks;
   uint32_t n_acks, cap_acks;
   uint32_t todo; /* messages this loop still has to publish */
@@ -98,6 +99,7 @@ void rig_clear(rig *r);
 void rig_publish(rig *r, uint32_t n_each);
 /* Switches a loop's feed; waits. Returns the point. */
 lv_pos rig_interest(rig *r, int loop, bool on);
+lv_pos rig_interest_second(rig *r, int loop, bool on); /* the loop's other taker */
 /* Waits until every interested loop's feed of `log` has reached what is visible now. */
 void rig_settle(rig *r);
 /* Reads with these limits until what is visible now, on loop 0; missing: largest missing_before. */
@@ -118,6 +120,7 @@ void conform_run(const conform_kind *kind);
 /* Parts of it, one file each. */
 void conform_order(const conform_kind *kind);
 void conform_read(const conform_kind *kind);
+void conform_seek(const conform_kind *kind);
 void conform_store(const conform_kind *kind);
 void conform_faults(const conform_kind *kind);
 

@@ -98,7 +98,8 @@ static void joins_exact(const conform_kind *kind) {
     lv_loop_call(r.loops[i].loop, conform_turn, &r.loops[i]);
   }
   rig_wait(&r, half_told, NULL, "half of the messages");
-  lv_pos pos = rig_interest(&r, 2, true);
+  lv_pos pos = rig_interest(&r, 2, true), pos1 = rig_interest_second(&r, 1, true);
+  lv_pos pos2 = rig_interest_second(&r, 2, true);
   uint64_t want[RIG_LOOPS] = {3000, 3000, 3000};
   rig_wait(&r, conform_all_told, want, "outcome of every message");
   rig_settle(&r);
@@ -106,12 +107,16 @@ static void joins_exact(const conform_kind *kind) {
     check_feed(&r, &r.loops[0].feed[log], true);
     same_feed(&r.loops[0].feed[log], &r.loops[2].feed[log], pos.lsn[log]);
     CHECK(r.loops[1].feed[log].n == 0, "a feed that nobody asked for");
+    same_feed(&r.loops[0].feed[log], &r.loops[1].feed2[log], pos1.lsn[log]);
+    same_feed(&r.loops[0].feed[log], &r.loops[2].feed2[log], pos2.lsn[log]);
   }
-  (void)rig_interest(&r, 2, false);
+  (void)rig_interest(&r, 2, false); /* the other taker goes on */
   uint32_t had[2] = {r.loops[2].feed[0].n, r.loops[2].feed[1].n};
   rig_publish(&r, 100);
   rig_settle(&r);
   CHECK(r.loops[2].feed[0].n == had[0] && r.loops[2].feed[1].n == had[1], "a feed after leaving");
+  for (int log = 0; log < LV_DURABILITY_COUNT; log++)
+    same_feed(&r.loops[0].feed[log], &r.loops[2].feed2[log], pos2.lsn[log]);
   rig_close(&r);
   rig_clear(&r);
 }
@@ -126,8 +131,8 @@ typedef struct renewal {
 static void renew(lv_loop *loop, void *arg) {
   renewal *n = arg;
   rig *r = n->rl->rig;
-  (void)r->broker->ops->interest(r->broker, loop, false);
-  n->pos = r->broker->ops->interest(r->broker, loop, true);
+  (void)r->broker->ops->interest(r->broker, loop, &n->rl->taker, false);
+  n->pos = r->broker->ops->interest(r->broker, loop, &n->rl->taker, true);
   for (int log = 0; log < LV_DURABILITY_COUNT; log++) n->had[log] = n->rl->feed[log].n;
 }
 

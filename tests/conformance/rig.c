@@ -72,15 +72,24 @@ static void progress(rig *r) {
 
 /* ---- a loop's side ---- */
 
-static void on_feed(lv_loop *loop, lv_batch *batch, void *arg) {
-  rig_loop *rl = arg;
+static void note_feed(rig_loop *rl, lv_loop *loop, const lv_batch *batch, seen_list *to) {
   rig *r = rl->rig;
   CHECK(lv_loop_here(loop) && loop == rl->loop, "feed on another thread");
   pthread_mutex_lock(&r->mu);
   for (const lv_rec *rec = lv_batch_first(batch); rec; rec = lv_batch_next(batch, rec))
-    if (rec->kind == LV_REC_MSG) seen_add(&rl->feed[batch->log], rec);
+    if (rec->kind == LV_REC_MSG) seen_add(&to[batch->log], rec);
   progress(r);
   pthread_mutex_unlock(&r->mu);
+}
+
+static void on_feed(lv_loop *loop, lv_batch *batch, void *arg) {
+  rig_loop *rl = arg;
+  note_feed(rl, loop, batch, rl->feed);
+}
+
+static void on_second(lv_loop *loop, lv_batch *batch, void *arg) {
+  rig_loop *rl = arg;
+  note_feed(rl, loop, batch, rl->feed2);
 }
 
 static void publish_turn(rig_loop *rl);
@@ -156,8 +165,13 @@ static void on_drained(void *arg) {
 static void loop_attach(lv_loop *loop, void *arg) {
   rig_loop *rl = arg;
   rig *r = rl->rig;
-  int err = r->broker->ops->attach(r->broker, loop, on_feed, rl, &rl->start);
+  rl->taker = (lv_feed){.fn = on_feed, .arg = rl};
+  int err = r->broker->ops->attach(r->broker, loop, &rl->taker, &rl->start);
   CHECK(err == 0, "attach: %s", lv_err_name(err));
+  lv_pos pos;
+  rl->second = (lv_feed){.fn = on_second, .arg = rl};
+  err = r->broker->ops->attach(r->broker, loop, &rl->second, &pos);
+  CHECK(err == 0, "attach a second: %s", lv_err_name(err));
   err = lv_pub_new(loop, r->broker, 256 * 1024, on_ack, rl, &rl->pub);
   CHECK(err == 0, "lv_pub_new: %s", lv_err_name(err));
   lv_pub_on_drained(rl->pub, on_drained, rl);
@@ -224,7 +238,10 @@ void rig_crash(rig *r, bool power) {
 void rig_clear(rig *r) {
   for (int i = 0; i < RIG_LOOPS; i++) {
     rig_loop *rl = &r->loops[i];
-    for (int l = 0; l < LV_DURABILITY_COUNT; l++) seen_clear(&rl->feed[l]);
+    for (int l = 0; l < LV_DURABILITY_COUNT; l++) {
+      seen_clear(&rl->feed[l]);
+      seen_clear(&rl->feed2[l]);
+    }
     free(rl->acks);
     rl->acks = NULL;
     rl->n_acks = rl->cap_acks = 0;
@@ -263,6 +280,7 @@ void rig_publish(rig *r, uint32_t n_each) {
 
 typedef struct interest_call {
   rig_loop *rl;
+  lv_feed *feed;
   bool on;
   lv_pos pos;
 } interest_call;
@@ -270,11 +288,17 @@ typedef struct interest_call {
 static void interest_run(lv_loop *loop, void *arg) {
   interest_call *c = arg;
   lv_broker *b = c->rl->rig->broker;
-  c->pos = b->ops->interest(b, loop, c->on);
+  c->pos = b->ops->interest(b, loop, c->feed, c->on);
 }
 
 lv_pos rig_interest(rig *r, int loop, bool on) {
-  interest_call c = {.rl = &r->loops[loop], .on = on};
+  interest_call c = {.rl = &r->loops[loop], .feed = &r->loops[loop].taker, .on = on};
+  lv_loop_call_wait(r->loops[loop].loop, interest_run, &c);
+  return c.pos;
+}
+
+lv_pos rig_interest_second(rig *r, int loop, bool on) {
+  interest_call c = {.rl = &r->loops[loop], .feed = &r->loops[loop].second, .on = on};
   lv_loop_call_wait(r->loops[loop].loop, interest_run, &c);
   return c.pos;
 }
@@ -362,6 +386,7 @@ void rig_read(rig *r, uint8_t log, uint64_t from, lv_chan *const *chans, uint32_
 void conform_run(const conform_kind *kind) {
   conform_order(kind);
   conform_read(kind);
+  conform_seek(kind);
   conform_store(kind);
   conform_faults(kind);
 }

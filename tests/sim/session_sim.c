@@ -146,17 +146,20 @@ static lv_chan *v_find(lv_broker *b, lv_slice app, lv_slice name) {
 static lv_chan *v_chan(lv_broker *b, uint32_t id) {
   return behind(b)->ops->chan(behind(b), id);
 }
-static int v_attach(lv_broker *b, lv_loop *loop, lv_feed_fn *fn, void *arg, lv_pos *ret) {
-  return behind(b)->ops->attach(behind(b), loop, fn, arg, ret);
+static int v_attach(lv_broker *b, lv_loop *loop, lv_feed *feed, lv_pos *ret) {
+  return behind(b)->ops->attach(behind(b), loop, feed, ret);
 }
-static lv_pos v_interest(lv_broker *b, lv_loop *loop, bool on) {
-  return behind(b)->ops->interest(behind(b), loop, on);
+static lv_pos v_interest(lv_broker *b, lv_loop *loop, lv_feed *feed, bool on) {
+  return behind(b)->ops->interest(behind(b), loop, feed, on);
 }
 static int v_publish(lv_broker *b, lv_batch *batch) {
   return s.valve.shut ? LV_E_CLOSED : behind(b)->ops->publish(behind(b), batch);
 }
 static int v_read(lv_broker *b, lv_read *rd) {
   return behind(b)->ops->read(behind(b), rd);
+}
+static int v_seek(lv_broker *b, lv_seek *k) {
+  return behind(b)->ops->seek(behind(b), k);
 }
 static int v_fetch(lv_broker *b, lv_fetch *f) {
   return behind(b)->ops->fetch(behind(b), f);
@@ -175,7 +178,7 @@ static void v_close(lv_broker *b) {
 }
 static const lv_broker_ops valve_ops = {
     "valve",   0,      v_ensure, v_find,    v_chan,   v_attach,   v_interest,
-    v_publish, v_read, v_fetch,  v_visible, v_replay, v_describe, v_close,
+    v_publish, v_read, v_fetch, v_seek, v_visible, v_replay, v_describe, v_close,
 };
 
 /* ---- processes ---- */

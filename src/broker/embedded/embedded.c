@@ -341,22 +341,21 @@ static lv_pos embedded_visible(lv_broker *base) {
   return pos;
 }
 
-static int embedded_attach(lv_broker *base, lv_loop *loop, lv_feed_fn *fn, void *arg,
-                           lv_pos *ret_pos) {
+static int embedded_attach(lv_broker *base, lv_loop *loop, lv_feed *feed, lv_pos *ret_pos) {
   assert(lv_loop_here(loop));
-  int err = lv__port_attach(lv__embedded(base), loop, fn, arg);
+  int err = lv__port_attach(lv__embedded(base), loop, feed);
   if (err) return err;
   *ret_pos = embedded_visible(base);
   return 0;
 }
 
-static lv_pos embedded_interest(lv_broker *base, lv_loop *loop, bool on) {
+static lv_pos embedded_interest(lv_broker *base, lv_loop *loop, lv_feed *feed, bool on) {
   lv_embedded *b = lv__embedded(base);
   lv_port *p = atomic_load(&b->port[loop->index]);
   assert(p && p->loop == loop && lv_loop_here(loop));
   for (int i = 0; i < LV_DURABILITY_COUNT; i++) pthread_mutex_lock(&b->lane[i].vis);
   lv_pos pos = embedded_visible(base);
-  lv__port_interest(p, on, pos);
+  lv__port_interest(p, feed, on, pos);
   for (int i = LV_DURABILITY_COUNT - 1; i >= 0; i--) pthread_mutex_unlock(&b->lane[i].vis);
   return pos;
 }
@@ -409,6 +408,7 @@ static const lv_broker_ops embedded_ops = {
     .publish = lv__lane_publish,
     .read = lv__reader_read,
     .fetch = lv__reader_fetch,
+    .seek = lv__seek,
     .visible = embedded_visible,
     .replay = embedded_replay,
     .describe = embedded_describe,

@@ -115,19 +115,18 @@ typedef struct lv_port {
   lv_mail mail;
   lv_embedded *b;
   lv_loop *loop;
-  lv_feed_fn *fn;
-  void *arg;
+  lv_feed *feed[LV_FEEDS_MAX]; /* theirs; changed by the loop only */
+  uint32_t n_feeds, n_on;
   pthread_mutex_t mu;
   uintptr_t *ring; /* batch pointers, bit 0: completion (else feed); one reference each */
   uint32_t n, cap;
   uintptr_t *spare; /* the loop's half of the pair */
   uint32_t spare_cap;
   uint64_t feed_bytes; /* waiting */
-  lv_pos from;         /* the feed starts here; of the loop */
   bool interested, posted, over;
 } lv_port;
-int lv__port_attach(lv_embedded *b, lv_loop *loop, lv_feed_fn *fn, void *arg);
-void lv__port_interest(lv_port *p, bool on, lv_pos from);
+int lv__port_attach(lv_embedded *b, lv_loop *loop, lv_feed *feed);
+void lv__port_interest(lv_port *p, lv_feed *feed, bool on, lv_pos from);
 /* Hands a list (by next) of finished batches to the loops: those with err 0 and records to every
  * interested loop, and each to its origin. Under vis. */
 void lv__port_hand(lv_embedded *b, lv_batch *list);
@@ -232,6 +231,11 @@ static inline lv_embedded *lv__embedded(lv_broker *base) {
   return b;
 }
 
+/* seek.c: seeks are served by the reader thread. */
+int lv__seek(lv_broker *base, lv_seek *seek);
+bool lv__is_seek(const lv_mail *mail);
+void lv__seek_serve(lv_embedded *b, lv_seek *seek);
+
 /* writer.c: publishing, the role, visibility. */
 int lv__lane_publish(lv_broker *base, lv_batch *batch);
 /* Takes the role, waiting for it. @thread any; loops only to declare a channel */
@@ -261,6 +265,7 @@ int lv__places_merge(lv_elog *l, const uint32_t *ids, uint32_t n_ids, uint64_t f
                      lv_elog_at *at, uint32_t max, uint64_t *ret_upto);
 int lv__reader_read(lv_broker *base, lv_read *read);
 int lv__reader_fetch(lv_broker *base, lv_fetch *fetch);
+void lv__reader_enqueue(lv_embedded *b, lv_mail *mail);
 int lv__reader_start(lv_embedded *b);
 void lv__reader_stop(lv_embedded *b);
 

@@ -13,6 +13,14 @@
 
 enum { PORT_FIRST_CAP = 64 };
 
+/* To every taker; what waited when an interest ended is older than where it began again. */
+static void give(lv_port *p, lv_batch *b) {
+  for (uint32_t i = 0; i < p->n_feeds; i++) {
+    lv_feed *f = p->feed[i];
+    if (f->on && b->lsn_end > f->from.lsn[b->log]) f->fn(p->loop, b, f->arg);
+  }
+}
+
 static void port_run(lv_loop *loop, lv_mail *mail) {
   lv_port *p = (lv_port *)mail;
   (void)loop;
@@ -33,8 +41,7 @@ static void port_run(lv_loop *loop, lv_mail *mail) {
       b->done(b);
     } else {
       fed += b->bytes;
-      /* What waited when the interest ended is older than where it began again. */
-      if (b->lsn_end > p->from.lsn[b->log]) p->fn(p->loop, b, p->arg);
+      give(p, b);
     }
     lv_batch_unref(b);
   }
@@ -47,16 +54,23 @@ static void port_run(lv_loop *loop, lv_mail *mail) {
     for (int i = 0; i < LV_DURABILITY_COUNT; i++) lv__lane_kick(&p->b->lane[i]);
 }
 
-int lv__port_attach(lv_embedded *b, lv_loop *loop, lv_feed_fn *fn, void *arg) {
+static int attach_more(lv_port *p, lv_feed *feed) {
+  if (p->n_feeds == LV_FEEDS_MAX) return LV_E_QUOTA;
+  p->feed[p->n_feeds++] = feed;
+  return 0;
+}
+
+int lv__port_attach(lv_embedded *b, lv_loop *loop, lv_feed *feed) {
   assert(loop->index >= 0 && loop->index < LV_LOOPS_MAX);
-  if (atomic_load(&b->port[loop->index])) return LV_E_EXISTS;
-  lv_port *p = calloc(1, sizeof *p);
+  feed->on = false;
+  lv_port *p = atomic_load(&b->port[loop->index]);
+  if (p) return attach_more(p, feed);
+  p = calloc(1, sizeof *p);
   if (!p) return LV_E_NOMEM;
   p->mail.run = port_run;
   p->b = b;
   p->loop = loop;
-  p->fn = fn;
-  p->arg = arg;
+  p->feed[p->n_feeds++] = feed;
   pthread_mutex_init(&p->mu, NULL);
   p->cap = p->spare_cap = PORT_FIRST_CAP;
   p->ring = malloc(p->cap * sizeof *p->ring);
@@ -69,16 +83,15 @@ int lv__port_attach(lv_embedded *b, lv_loop *loop, lv_feed_fn *fn, void *arg) {
   return 0;
 }
 
-void lv__port_interest(lv_port *p, bool on, lv_pos from) {
+void lv__port_interest(lv_port *p, lv_feed *feed, bool on, lv_pos from) {
+  if (feed->on == on) return;
+  feed->on = on;
+  if (on) feed->from = from;
+  p->n_on += on ? 1 : UINT32_MAX;
   pthread_mutex_lock(&p->mu);
-  if (on && !p->interested) p->from = from;
-  if (p->interested != on) {
-    if (on)
-      atomic_fetch_add(&p->b->n_interested, 1);
-    else
-      atomic_fetch_sub(&p->b->n_interested, 1);
-  }
-  p->interested = on;
+  if (on && p->n_on == 1) atomic_fetch_add(&p->b->n_interested, 1);
+  if (p->n_on == 0) atomic_fetch_sub(&p->b->n_interested, 1);
+  p->interested = p->n_on > 0;
   pthread_mutex_unlock(&p->mu);
 }
 

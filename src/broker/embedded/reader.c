@@ -337,7 +337,7 @@ static enum step read_step(lv_embedded *b, lv_read *read) {
   return s;
 }
 
-static void enqueue(lv_embedded *b, lv_mail *mail) {
+void lv__reader_enqueue(lv_embedded *b, lv_mail *mail) {
   lv_reader *r = &b->reader;
   mail->next = NULL;
   pthread_mutex_lock(&r->mu);
@@ -370,7 +370,7 @@ int lv__reader_read(lv_broker *base, lv_read *read) {
   if (s == STEP_DONE)
     read_finish(l, read);
   else
-    enqueue(b, &read->mail);
+    lv__reader_enqueue(b, &read->mail);
   return 0;
 }
 
@@ -459,13 +459,17 @@ int lv__reader_fetch(lv_broker *base, lv_fetch *fetch) {
   if (near)
     fetch_finish(fetch);
   else
-    enqueue(b, &fetch->mail);
+    lv__reader_enqueue(b, &fetch->mail);
   return 0;
 }
 
 /* ---- the thread ---- */
 
 static void serve(lv_embedded *b, lv_mail *mail) {
+  if (lv__is_seek(mail)) {
+    lv__seek_serve(b, (lv_seek *)mail);
+    return;
+  }
   if (mail->run == fetch_run) {
     fetch_serve(b, (lv_fetch *)mail);
     return;
@@ -477,7 +481,7 @@ static void serve(lv_embedded *b, lv_mail *mail) {
   if (s == STEP_DONE)
     read_finish(&b->lane[read->log], read);
   else
-    enqueue(b, mail);
+    lv__reader_enqueue(b, mail);
 }
 
 static void *reader_main(void *arg) {
@@ -519,7 +523,7 @@ void lv__reader_stop(lv_embedded *b) {
     next = m->next;
     if (m->run == fetch_run)
       lv_broker_fetch_free((lv_fetch *)m);
-    else
+    else if (!lv__is_seek(m))
       lv_broker_read_free((lv_read *)m);
   }
 }

@@ -17,6 +17,7 @@ static uint8_t value[VALUE];
 typedef struct side {
   lv_broker *broker;
   lv_loop *loop;
+  lv_feed feed;
   lv_pub *pub;
   const lv_chan *chan;
   uint32_t sent; /* by its loop */
@@ -63,15 +64,17 @@ static void on_feed(lv_loop *loop, lv_batch *batch, void *arg) {
 static void start_writer(lv_loop *loop, void *arg) {
   side *s = arg;
   lv_pos pos;
-  if (s->broker->ops->attach(s->broker, loop, on_feed, s, &pos)) abort();
+  s->feed = (lv_feed){.fn = on_feed, .arg = s};
+  if (s->broker->ops->attach(s->broker, loop, &s->feed, &pos)) abort();
   if (lv_pub_new(loop, s->broker, 4 << 20, on_ack, s, &s->pub)) abort();
 }
 
 static void start_taker(lv_loop *loop, void *arg) {
   side *s = arg;
   lv_pos pos;
-  if (s->broker->ops->attach(s->broker, loop, on_feed, s, &pos)) abort();
-  (void)s->broker->ops->interest(s->broker, loop, true);
+  s->feed = (lv_feed){.fn = on_feed, .arg = s};
+  if (s->broker->ops->attach(s->broker, loop, &s->feed, &pos)) abort();
+  (void)s->broker->ops->interest(s->broker, loop, &s->feed, true);
 }
 
 static void be_stuck(lv_loop *loop, void *arg) {

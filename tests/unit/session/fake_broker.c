@@ -20,8 +20,7 @@ typedef struct fake_log {
 
 typedef struct fake_port {
   lv_loop *loop;
-  lv_feed_fn *fn;
-  void *arg;
+  lv_feed *feed; /* one taker a loop is enough for sessions */
   uint32_t serial; /* of its interest: stale feed mail is not for it */
   bool on;
 } fake_port;
@@ -121,7 +120,7 @@ static void feed_run(lv_loop *loop, lv_mail *mail) {
   pthread_mutex_lock(&m->f->lock);
   bool mine = p->loop == loop && p->on && p->serial == m->serial;
   pthread_mutex_unlock(&m->f->lock);
-  if (mine) p->fn(loop, m->batch, p->arg);
+  if (mine) p->feed->fn(loop, m->batch, p->feed->arg);
   lv_batch_unref(m->batch);
   free(m);
 }
@@ -232,18 +231,19 @@ static lv_pos ends(fake_broker *f) {
   return pos;
 }
 
-static int fk_attach(lv_broker *b, lv_loop *loop, lv_feed_fn *fn, void *arg, lv_pos *ret) {
+static int fk_attach(lv_broker *b, lv_loop *loop, lv_feed *feed, lv_pos *ret) {
   fake_broker *f = of(b);
   pthread_mutex_lock(&f->lock);
   assert(!f->port[loop->index].loop);
-  f->port[loop->index] = (fake_port){.loop = loop, .fn = fn, .arg = arg};
+  f->port[loop->index] = (fake_port){.loop = loop, .feed = feed};
   *ret = ends(f);
   pthread_mutex_unlock(&f->lock);
   return 0;
 }
 
-static lv_pos fk_interest(lv_broker *b, lv_loop *loop, bool on) {
+static lv_pos fk_interest(lv_broker *b, lv_loop *loop, lv_feed *feed, bool on) {
   fake_broker *f = of(b);
+  assert(f->port[loop->index].feed == feed);
   pthread_mutex_lock(&f->lock);
   f->port[loop->index].on = on;
   f->port[loop->index].serial++;
