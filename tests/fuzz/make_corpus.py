@@ -4,6 +4,7 @@ input. Run it again after changing it; the files are kept in the repository, so 
 Python for them."""
 import os
 import struct
+import zlib
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -192,9 +193,69 @@ def session():
     }
 
 
+def ws():
+    """Four bytes pick rules (1 client, 2 deflate, 4 no text, 8 no binary), hold, step and seed."""
+    key = b"\x37\xfa\x21\x3d"
+
+    def frame(first, data, masked=True):
+        n = len(data)
+        size = bytes([n]) if n < 126 else b"\x7e" + struct.pack(">H", n)
+        head = bytes([first, size[0] | (128 if masked else 0)]) + size[1:]
+        return head + (key + bytes(c ^ key[i % 4] for i, c in enumerate(data)) if masked else data)
+
+    srv, cli, small = b"\0\x40\5\1", b"\1\x40\5\1", b"\0\0\1\0"
+    return {
+        "text": srv + frame(0x81, "héllo €😀".encode()),
+        "text_client": cli + frame(0x81, "héllo €😀".encode(), False) + frame(0x82, b"x" * 200, False),
+        "fragments": small + frame(1, b"h\xc3") + frame(0x89, b"ping") + frame(0, b"\xa9l")
+        + frame(0x8a, b"") + frame(0x80, b"lo") + frame(0x82, b""),
+        "deflated": b"\2\4\3\7" + frame(0x41, b"\xf2\x48\xcd") + frame(0x80, b"\xc9\xc9\7\0"),
+        "long": srv + frame(0x82, bytes(range(200))) + frame(0x82, bytes(126)),
+        "close": srv + frame(0x81, b"a") + frame(0x88, b"\x03\xe8bye") + b"rest",
+        "close_bare": cli + frame(0x88, b"", False), "close_bad": srv + frame(0x88, b"\x03\xed"),
+        "too_big": cli + b"\x82\x7f\0\0\0\0\0\1\0\0", "many": cli + b"\2\0" + b"\0\0" * 6,
+        "bad_utf8": srv + frame(0x81, b"ab\xed\xa0\x80"), "no_text": b"\4\0\0\0" + frame(0x81, b"a"),
+    }
+
+
+def ws_handshake():
+    key, pmd = b"dGhlIHNhbXBsZSBub25jZQ==", b"permessage-deflate"
+    get = (b"GET /chat HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
+           b"Sec-WebSocket-Key: " + key + b"\r\nSec-WebSocket-Version: 13\r\n")
+    ok = (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+          b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n")
+    name, proto = b"Sec-WebSocket-Extensions: ", b"Sec-WebSocket-Protocol: "
+    offer = (b"x; a=b, " + pmd + b"; server_max_window_bits=10; client_max_window_bits=\"12\", " + pmd
+             + b"; client_no_context_takeover; client_max_window_bits")
+    answer = pmd + b"; server_no_context_takeover; client_no_context_takeover; client_max_window_bits=9"
+    return {
+        "get": b"\0" + get + b"\r\n", "mqtt": b"\x0c" + get + proto + b"chat, mqtt\r\n\r\n",
+        "offers": b"\0" + get + name + offer + b"\r\n\r\n", "shared": b"\x08" + get + name + offer
+        + b"\r\n\r\n", "answer": b"\1" + ok + proto + b"chat\r\n\r\n",
+        "answer_pmd": b"\x09" + ok + name + answer + b"\r\n\r\n", "choose": b"\2" + offer,
+        "choose_shared": b"\x0a" + offer, "accept": b"\3" + answer, "accept_shared": b"\x0b" + answer,
+    }
+
+
+def deflate():
+    def squeeze(data, level=6, strategy=zlib.Z_DEFAULT_STRATEGY):
+        z = zlib.compressobj(level, zlib.DEFLATED, -15, 8, strategy)
+        return z.compress(data) + z.flush(zlib.Z_SYNC_FLUSH)[:-4]
+
+    text = b'{"typ":7,"chn":"iss","key":"pos","val":{"latitude":"12.5","longitude":"-3.25"}}'
+    return {
+        "hello": b"\xff" + squeeze(b"Hello"), "json": b"\x7f" + squeeze(text * 3), "plain": b"\x0f" + text * 8,
+        "stored": b"\xff" + squeeze(text, 0), "fixed": b"\xff" + squeeze(text, 6, zlib.Z_FIXED),
+        "final": b"\xff\xf3\x48\xcd\xc9\xc9\7\0\0", "final_bare": b"\xff\xf3\x48\xcd\xc9\xc9\7\0",
+        "bomb": b"\x0a" + squeeze(bytes(200000)), "empty": b"\xff\0", "swallow":
+        b"\xff\0\6\0\xf9\xffhello",
+    }
+
+
 def main():
     for name, make in (("mqtt", mqtt), ("session", session), ("topic", topic), ("http", http), ("http_conn", http_conn),
-                       ("proxy", proxy), ("rec", rec)):
+                       ("proxy", proxy), ("rec", rec), ("ws", ws), ("ws_handshake", ws_handshake),
+                       ("deflate", deflate)):
         folder = os.path.join(HERE, "corpus", name)
         os.makedirs(folder, exist_ok=True)
         for key, raw in make().items():
