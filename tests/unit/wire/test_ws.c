@@ -177,67 +177,69 @@ static void lengths(void **state) {
 }
 
 /* `at`: how many bytes suffice to see the error. */
+static const struct {
+  const char *what;
+  lv_slice in;
+  int want;
+  uint32_t at;
+} errors_rows[] = {
+    {"RSV1", B("\xc1\1x"), LV_E_PROTOCOL, 1},
+    {"RSV2", B("\xa1\1x"), LV_E_PROTOCOL, 1},
+    {"RSV3", B("\x91\1x"), LV_E_PROTOCOL, 1},
+    {"RSV1 in ping", B("\xc9\0"), LV_E_PROTOCOL, 1},
+    {"opcode 3", B("\x83\0"), LV_E_PROTOCOL, 1},
+    {"opcode 7", B("\x87\0"), LV_E_PROTOCOL, 1},
+    {"opcode 11", B("\x8b\0"), LV_E_PROTOCOL, 1},
+    {"opcode 15", B("\x8f\0"), LV_E_PROTOCOL, 1},
+    {"ping in fragments", B("\x09\0"), LV_E_PROTOCOL, 1},
+    {"close in fragments", B("\x08\0"), LV_E_PROTOCOL, 1},
+    {"ping of 126", B("\x89\x7e\0\x7e"), LV_E_PROTOCOL, 2},
+    {"ping of 64 bit", B("\x89\x7f\0\0\0\0\0\0\0\1x"), LV_E_PROTOCOL, 2},
+    {"masked from a server", B("\x81\x81\1\2\3\4x"), LV_E_PROTOCOL, 2},
+    {"125 in 16 bits", B("\x82\x7e\0\x7d"), LV_E_PROTOCOL, 4},
+    {"0 in 16 bits", B("\x82\x7e\0\0"), LV_E_PROTOCOL, 4},
+    {"65535 in 64 bits", B("\x82\x7f\0\0\0\0\0\0\xff\xff"), LV_E_PROTOCOL, 10},
+    {"highest bit", B("\x82\x7f\x80\0\0\0\0\1\0\0"), LV_E_PROTOCOL, 3},
+    {"too long", B("\x82\x7f\0\0\0\0\0\x10\0\1"), LV_E_TOO_BIG, 10},
+    {"far too long", B("\x82\x7f\x7f\xff\xff\xff\xff\xff\xff\xff"), LV_E_TOO_BIG, 10},
+    {"continuation alone", B("\x80\1x"), LV_E_PROTOCOL, 1},
+    {"continuation alone, more to come", B("\0\1x"), LV_E_PROTOCOL, 1},
+    {"continuation after the end", B("\x81\1x\x80\1x"), LV_E_PROTOCOL, 4},
+    {"text in text", B("\1\1x\1\1x"), LV_E_PROTOCOL, 4},
+    {"binary in text", B("\1\1x\x82\1x"), LV_E_PROTOCOL, 4},
+    {"close of one byte", B("\x88\1\3"), LV_E_PROTOCOL, 3},
+    {"close 0", B("\x88\2\0\0"), LV_E_PROTOCOL, 4},
+    {"close 999", B("\x88\2\3\xe7"), LV_E_PROTOCOL, 4},
+    {"close 1004", B("\x88\2\3\xec"), LV_E_PROTOCOL, 4},
+    {"close 1005", B("\x88\2\3\xed"), LV_E_PROTOCOL, 4},
+    {"close 1006", B("\x88\2\3\xee"), LV_E_PROTOCOL, 4},
+    {"close 1015", B("\x88\2\3\xf7"), LV_E_PROTOCOL, 4},
+    {"close 1016", B("\x88\2\3\xf8"), LV_E_PROTOCOL, 4},
+    {"close 2999", B("\x88\2\x0b\xb7"), LV_E_PROTOCOL, 4},
+    {"close 5000", B("\x88\2\x13\x88"), LV_E_PROTOCOL, 4},
+    {"close with a bad reason", B("\x88\4\3\xe8\xc3("), LV_E_PAYLOAD, 6},
+    {"close with half a character", B("\x88\3\3\xe8\xc3"), LV_E_PAYLOAD, 5},
+    {"text not UTF-8",
+     B("\x81\3a\xff"
+       "b"),
+     LV_E_PAYLOAD, 4},
+    {"text ends in a character", B("\x81\2a\xc3"), LV_E_PAYLOAD, 4},
+    {"text ends in a character, by an empty frame", B("\1\2a\xc3\x80\0"), LV_E_PAYLOAD, 6},
+    {"character broken over frames", B("\1\1\xe2\0\1\x82\x80\1x"), LV_E_PAYLOAD, 9},
+    {"surrogate, at its second byte", B("\x81\4\xed\xa0\x80!"), LV_E_PAYLOAD, 4},
+    {"overlong, at its second byte", B("\x81\4\xe0\x80\x80!"), LV_E_PAYLOAD, 4},
+    {"above U+10FFFF, at its second byte", B("\x81\4\xf4\x90\x80\x80"), LV_E_PAYLOAD, 4},
+};
+
 static void errors(void **state) {
-  static const struct {
-    const char *what;
-    lv_slice in;
-    int want;
-    uint32_t at;
-  } rows[] = {
-      {"RSV1", B("\xc1\1x"), LV_E_PROTOCOL, 1},
-      {"RSV2", B("\xa1\1x"), LV_E_PROTOCOL, 1},
-      {"RSV3", B("\x91\1x"), LV_E_PROTOCOL, 1},
-      {"RSV1 in ping", B("\xc9\0"), LV_E_PROTOCOL, 1},
-      {"opcode 3", B("\x83\0"), LV_E_PROTOCOL, 1},
-      {"opcode 7", B("\x87\0"), LV_E_PROTOCOL, 1},
-      {"opcode 11", B("\x8b\0"), LV_E_PROTOCOL, 1},
-      {"opcode 15", B("\x8f\0"), LV_E_PROTOCOL, 1},
-      {"ping in fragments", B("\x09\0"), LV_E_PROTOCOL, 1},
-      {"close in fragments", B("\x08\0"), LV_E_PROTOCOL, 1},
-      {"ping of 126", B("\x89\x7e\0\x7e"), LV_E_PROTOCOL, 2},
-      {"ping of 64 bit", B("\x89\x7f\0\0\0\0\0\0\0\1x"), LV_E_PROTOCOL, 2},
-      {"masked from a server", B("\x81\x81\1\2\3\4x"), LV_E_PROTOCOL, 2},
-      {"125 in 16 bits", B("\x82\x7e\0\x7d"), LV_E_PROTOCOL, 4},
-      {"0 in 16 bits", B("\x82\x7e\0\0"), LV_E_PROTOCOL, 4},
-      {"65535 in 64 bits", B("\x82\x7f\0\0\0\0\0\0\xff\xff"), LV_E_PROTOCOL, 10},
-      {"highest bit", B("\x82\x7f\x80\0\0\0\0\1\0\0"), LV_E_PROTOCOL, 3},
-      {"too long", B("\x82\x7f\0\0\0\0\0\x10\0\1"), LV_E_TOO_BIG, 10},
-      {"far too long", B("\x82\x7f\x7f\xff\xff\xff\xff\xff\xff\xff"), LV_E_TOO_BIG, 10},
-      {"continuation alone", B("\x80\1x"), LV_E_PROTOCOL, 1},
-      {"continuation alone, more to come", B("\0\1x"), LV_E_PROTOCOL, 1},
-      {"continuation after the end", B("\x81\1x\x80\1x"), LV_E_PROTOCOL, 4},
-      {"text in text", B("\1\1x\1\1x"), LV_E_PROTOCOL, 4},
-      {"binary in text", B("\1\1x\x82\1x"), LV_E_PROTOCOL, 4},
-      {"close of one byte", B("\x88\1\3"), LV_E_PROTOCOL, 3},
-      {"close 0", B("\x88\2\0\0"), LV_E_PROTOCOL, 4},
-      {"close 999", B("\x88\2\3\xe7"), LV_E_PROTOCOL, 4},
-      {"close 1004", B("\x88\2\3\xec"), LV_E_PROTOCOL, 4},
-      {"close 1005", B("\x88\2\3\xed"), LV_E_PROTOCOL, 4},
-      {"close 1006", B("\x88\2\3\xee"), LV_E_PROTOCOL, 4},
-      {"close 1015", B("\x88\2\3\xf7"), LV_E_PROTOCOL, 4},
-      {"close 1016", B("\x88\2\3\xf8"), LV_E_PROTOCOL, 4},
-      {"close 2999", B("\x88\2\x0b\xb7"), LV_E_PROTOCOL, 4},
-      {"close 5000", B("\x88\2\x13\x88"), LV_E_PROTOCOL, 4},
-      {"close with a bad reason", B("\x88\4\3\xe8\xc3("), LV_E_PAYLOAD, 6},
-      {"close with half a character", B("\x88\3\3\xe8\xc3"), LV_E_PAYLOAD, 5},
-      {"text not UTF-8",
-       B("\x81\3a\xff"
-         "b"),
-       LV_E_PAYLOAD, 4},
-      {"text ends in a character", B("\x81\2a\xc3"), LV_E_PAYLOAD, 4},
-      {"text ends in a character, by an empty frame", B("\1\2a\xc3\x80\0"), LV_E_PAYLOAD, 6},
-      {"character broken over frames", B("\1\1\xe2\0\1\x82\x80\1x"), LV_E_PAYLOAD, 9},
-      {"surrogate, at its second byte", B("\x81\4\xed\xa0\x80!"), LV_E_PAYLOAD, 4},
-      {"overlong, at its second byte", B("\x81\4\xe0\x80\x80!"), LV_E_PAYLOAD, 4},
-      {"above U+10FFFF, at its second byte", B("\x81\4\xf4\x90\x80\x80"), LV_E_PAYLOAD, 4},
-  };
   (void)state;
   static result r;
-  for (size_t i = 0; i < COUNT(rows); i++) {
+  for (size_t i = 0; i < COUNT(errors_rows); i++) {
     uint32_t at = 0;
-    decode_all(rows[i].in, client, &r, &at);
-    assert_err(r.err, rows[i].want, rows[i].what);
-    if (at != rows[i].at) fail_msg("%s: seen at byte %u, not %u", rows[i].what, at, rows[i].at);
+    decode_all(errors_rows[i].in, client, &r, &at);
+    assert_err(r.err, errors_rows[i].want, errors_rows[i].what);
+    if (at != errors_rows[i].at)
+      fail_msg("%s: seen at byte %u, not %u", errors_rows[i].what, at, errors_rows[i].at);
   }
   decode_all(S("\x81\1x"), server, &r, NULL); /* unmasked from a client */
   assert_int_equal(r.err, LV_E_PROTOCOL);
