@@ -1,18 +1,16 @@
 /* msgjson.c: values as JSON. */
 #include "cli/msgjson.h"
+#include "wire/json.h"
 #include <assert.h>
 #include <stdlib.h>
 
 void lv_cli_base64(lv_slice s, lv_cli_text *out) {
-  static const char set[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  for (uint32_t i = 0; i < s.n; i += 3) {
-    uint32_t left = s.n - i, v = (uint32_t)s.p[i] << 16;
-    if (left > 1) v |= (uint32_t)s.p[i + 1] << 8;
-    if (left > 2) v |= s.p[i + 2];
-    char four[4] = {set[v >> 18], set[v >> 12 & 63], left > 1 ? set[v >> 6 & 63] : '=',
-                    left > 2 ? set[v & 63] : '='};
-    lv_cli_text_put(out, four, 4);
-  }
+  uint32_t n = LV_BASE64_SIZE(s.n);
+  uint8_t *p = malloc(n + 1u);
+  if (!p) abort();
+  (void)lv_base64_put(p, s);
+  lv_cli_text_put(out, p, n);
+  free(p);
 }
 
 void lv_cli_json_text(json_t *obj, const char *name, lv_slice s) {
@@ -27,13 +25,6 @@ void lv_cli_json_text(json_t *obj, const char *name, lv_slice s) {
   json_object_set_new(obj, name, v);
 }
 
-static bool is_json(lv_slice v) {
-  const size_t flags = JSON_DECODE_ANY | JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL;
-  json_t *j = v.n ? json_loadb((const char *)v.p, v.n, flags, NULL) : NULL;
-  json_decref(j);
-  return j != NULL;
-}
-
 /* Line ends outside of strings; inside them JSON has none. */
 static void put_json(lv_slice v, FILE *out) {
   for (uint32_t i = 0; i < v.n;) {
@@ -46,12 +37,12 @@ static void put_json(lv_slice v, FILE *out) {
   }
 }
 
-static void put_text(const char *name, const char *p, size_t n, FILE *out) {
-  json_t *text = json_stringn(p, n);
-  assert(text);
-  fprintf(out, "\"%s\":", name);
-  (void)json_dumpf(text, out, JSON_ENCODE_ANY);
-  json_decref(text);
+static void put_text(lv_slice s, FILE *out) {
+  uint8_t *p = malloc(lv_json_string_size(s));
+  if (!p) abort();
+  fputs("\"val\":", out);
+  fwrite(p, 1, (size_t)(lv_json_put_string(p, s) - p), out);
+  free(p);
 }
 
 void lv_cli_json_line(const json_t *obj, lv_slice value, FILE *out) {
@@ -62,15 +53,15 @@ void lv_cli_json_line(const json_t *obj, lv_slice value, FILE *out) {
   fwrite(head, 1, n - 1, out); /* without the last brace */
   if (n > 2) fputc(',', out);
   free(head);
-  if (is_json(value)) {
+  if (value.n && lv_json_check_value(value) == 0) {
     fputs("\"val\":", out);
     put_json(value, out);
   } else if (lv_utf8_valid(value, false)) {
-    put_text("val", value.n ? (const char *)value.p : "", value.n, out);
+    put_text(value, out);
   } else {
     lv_cli_text b64 = {0};
     lv_cli_base64(value, &b64);
-    put_text("b64", b64.p, b64.n, out);
+    fprintf(out, "\"b64\":\"%s\"", b64.p);
     lv_cli_text_done(&b64);
   }
   fputs("}\n", out);

@@ -48,7 +48,9 @@
   X(CONFIG, "configuration invalid", 400, 0x83, 1008, false)                                       \
   X(TIMEOUT, "timed out", 504, 0x8D, 1001, true)                                                   \
   X(EXPIRED, "credential expired", 401, 0x87, 1008, false)                                         \
-  X(UNSUPPORTED, "not supported by this cluster type", 501, 0x83, 1008, false)
+  X(UNSUPPORTED, "not supported by this cluster type", 501, 0x83, 1008, false)                     \
+  X(NESTING, "nested deeper than 128 levels", 422, 0x99, 1007, false)                              \
+  X(SURROGATE, "lone surrogate in a JSON string", 422, 0x99, 1007, false)
 
 enum lv_err_index {
 #define X(name, text, http, mqtt, close, retriable) LV_EI_##name,
