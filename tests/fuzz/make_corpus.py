@@ -249,6 +249,54 @@ def deflate():
         "final": b"\xff\xf3\x48\xcd\xc9\xc9\7\0\0", "final_bare": b"\xff\xf3\x48\xcd\xc9\xc9\7\0",
         "bomb": b"\x0a" + squeeze(bytes(200000)), "empty": b"\xff\0", "swallow":
         b"\xff\0\6\0\xf9\xffhello",
+def json_texts():
+    return {
+        "object": b'{"latitude":"12.5","n":[1,-2.5e3,0],"t":true,"f":false,"z":null}',
+        "escapes": b'"a\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\\ud83d\\ude00\\u0000"',
+        "lone": b'["\\ud800",{"\\udc00":1}]', "utf8": '{"é":"€😀"}'.encode(),
+        "space": b' \t\r\n[ 1 , { "a" : [ ] } ] \n', "deep": b"[" * 128 + b"]" * 128,
+        "deeper": b'{"a":[' * 64 + b"[]" + b"]}" * 64, "twice": b'{"a":1,"val":[{}],"\\u0061":2}',
+        "ints": b"[0,-0,127,128,255,256,65535,65536,4294967296,18446744073709551615,"
+                b"18446744073709551616,-1,-32,-33,-129,-32769,-2147483649,-9223372036854775809]",
+        "floats": b"[1.0,-0.0,0.1,1e22,1e23,9007199254740993.0,1e400,-1e-400,2.2250738585072011e-308,"
+                  b"0.500000000000000166533453693773481063544750213623046875]",
+        "many": b"[" + b",".join(b"%d" % i for i in range(40)) + b"]",
+        "long": b'"' + b"0123456789abcdef" * 20 + b'"', "bad": b"[1,]", "text": b"on \xff",
+    }
+
+
+def msgpack():
+    out = {"json_" + k: b"\0" + v for k, v in json_texts().items()}
+    one = b"\1"
+    out.update({
+        "scalars": one + b"\x9f\xc0\xc2\xc3\x7f\xff\xcc\xff\xcd\1\0\xd0\x80\xd1\x80\0"
+                         b"\xca?\0\0\0\xcb?\xb9\x99\x99\x99\x99\x99\x9a\xa1a\xd9\1b\xc4\2\xff\0\x90",
+        "large": one + b"\x94\xcf" + b"\xff" * 8 + b"\xd3\x80" + b"\0" * 7 + b"\xdb\0\0\0\1z\xc6\0\0\0\1z",
+        "map": one + b"\x82\xa1a\x81\xa1b\x92\1\x80\xa1c\xde\0\1\xa0\xdc\0\1\xc0",
+        "ext": one + b"\x94\xd4\1z\xd6\xff\0\0\0\0\xc7\1\1z\xc9\0\0\0\0\1",
+        "odd_keys": one + b"\x82\1\2\x90\3", "deep": one + b"\x91" * 128 + b"\1", "cut": one + b"\x92\1",
+        "count": one + b"\xdd\xff\xff\xff\xff\1", "inf": one + b"\xcb\x7f\xf0" + b"\0" * 6,
+    })
+    return out
+
+
+def hubmsg():
+    props = b"\x26" + s("tag") + s("t1") + b"\x26" + s("cat") + s("alarm")
+    return {
+        "query": b"\0channels=iss,b%2D,_&user_id=u+1&apiKey=k&format=text&encoding=json&snapshot=true"
+                 b"&keys=+/%23&cats=a,b&conflate=250&pos=true",
+        "since_list": b"\0channels=a,b&since=a:e-1,b:2026-01-01T00:00:00Z",
+        "since_start": b"\0channels=a,b&since=start", "since_pos": b"\0channels=a&since=e1.x-42",
+        "since_time": b"\0channels=a&since=2026-01-01T00:00:00.5%2B01:00",
+        "query09": b"\4channels=iss&format=binary&snapshot=false",
+        "subscribe": b'\1{"typ":3,"chn":"iss","snapshot":true}',
+        "unsubscribe": b'\1{"typ":5,"chn":"\\u0069ss","val":{}}',
+        "subscribe09": b'\5{"type":2,"channel":"iss"}',
+        "subscribe_msgpack": b"\x09\x83\xa3typ\3\xa3chn\xa3iss\xa8snapshot\xc3",
+        "publish": b'\2{"id":"x\\n","key":"k\\/l","tag":"\\u0074","cat":"c","val":{"a":1.0}}',
+        "publish_b64": b'\2{"id":7,"b64":"\\/wA=","key":"\\u0061"}',
+        "message": b"\3c/k/l\nfeed\n" + props + b'\n{"a":[1,2.5,"x"]}',
+        "message_text": b"\3c\n\n\non \"x\"\r\n", "message_bin": b"\3/odd\n\xff\n\n\xff\0",
     }
 
 
@@ -256,6 +304,9 @@ def main():
     for name, make in (("mqtt", mqtt), ("session", session), ("topic", topic), ("http", http), ("http_conn", http_conn),
                        ("proxy", proxy), ("rec", rec), ("ws", ws), ("ws_handshake", ws_handshake),
                        ("deflate", deflate)):
+    for name, make in (("json", json_texts), ("msgpack", msgpack), ("hubmsg", hubmsg),
+                       ("mqtt", mqtt), ("session", session), ("topic", topic), ("http", http), ("http_conn", http_conn),
+                       ("proxy", proxy), ("rec", rec)):
         folder = os.path.join(HERE, "corpus", name)
         os.makedirs(folder, exist_ok=True)
         for key, raw in make().items():
