@@ -12,6 +12,8 @@ test=(clang clang-format libclang-rt-14-dev llvm libcmocka-dev python3 python3-p
       python3-pytest-timeout python3-pytest-xdist
       python3-paho-mqtt mosquitto mosquitto-clients curl procps iproute2)
 bench=(mosquitto nats-server libwslay-dev)
+      python3-msgpack python3-paho-mqtt mosquitto mosquitto-clients curl procps iproute2)
+bench=(mosquitto nats-server)
 
 case "${1:-build}" in
 build) want=("${build[@]}") ;;

@@ -37,7 +37,7 @@ bool lv_json_integer(const lv_json_tok *tok, uint64_t *ret, bool *ret_negative) 
  * of them counts. */
 typedef struct parts {
   uint32_t n;
-  bool minus, more; /* more: digits other than 0 were left out */
+  bool more; /* digits other than 0 were left out */
   int64_t exp;
   char digits[DIGITS_MAX + 16]; /* and room for what strtod needs behind them */
 } parts;
@@ -62,8 +62,7 @@ static void take_apart(lv_slice s, parts *d) {
   d->n = 0;
   d->exp = 0;
   d->more = false;
-  d->minus = *p == '-';
-  for (p += d->minus; p < end && (*p | 0x20) != 'e'; p++) {
+  for (p += *p == '-'; p < end && (*p | 0x20) != 'e'; p++) {
     if (*p == '.')
       fraction = true;
     else
@@ -89,25 +88,51 @@ static double by_strtod(parts *d) {
   return strtod(d->digits, NULL);
 }
 
-double lv_json_double(const lv_json_tok *tok) {
+/* digits × 10^exp where one operation on exact numbers gives it; false: it does not. */
+static bool exact(uint64_t digits, int64_t exp, double *ret) {
   static const double tens[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
                                 1e8,  1e9,  1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
                                 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
-  parts d;
+  if (digits > (uint64_t)1 << 53 || exp < -22 || exp > 22) return false;
+  *ret = exp < 0 ? (double)digits / tens[-exp] : (double)digits * tens[exp];
+  return true;
+}
+
+/* The common case: at most 19 characters of digits, no exponent. */
+static bool short_double(const uint8_t *p, const uint8_t *end, double *ret) {
+  uint64_t v = 0;
+  int64_t exp = 0;
+  bool fraction = false;
+  if (end - p > 19) return false;
+  for (; p < end; p++) {
+    uint32_t c = *p - '0' + 0u;
+    if (c <= 9) {
+      v = v * 10 + c;
+      exp -= fraction;
+    } else if (*p == '.') {
+      fraction = true;
+    } else {
+      return false;
+    }
+  }
+  return exact(v, exp, ret);
+}
+
+double lv_json_double(const lv_json_tok *tok) {
   assert(tok->type == LV_JSON_NUMBER && tok->s.n);
-  take_apart(tok->s, &d);
-  double v = 0;
-  uint64_t m = 0;
-  for (uint32_t i = 0; i < d.n && d.n <= 19; i++) m = m * 10 + (uint64_t)(d.digits[i] - '0');
-  if (d.n == 0)
-    v = 0;
-  else if (d.n <= 19 && m <= (uint64_t)1 << 53 && d.exp >= 0 && d.exp <= 22)
-    v = (double)m * tens[d.exp];
-  else if (d.n <= 19 && m <= (uint64_t)1 << 53 && d.exp < 0 && d.exp >= -22)
-    v = (double)m / tens[-d.exp];
-  else
-    v = by_strtod(&d);
-  return d.minus ? -v : v;
+  bool minus = tok->s.p[0] == '-';
+  double v;
+  if (!short_double(tok->s.p + minus, tok->s.p + tok->s.n, &v)) {
+    parts d;
+    uint64_t m = 0;
+    take_apart(tok->s, &d);
+    for (uint32_t i = 0; i < d.n && d.n <= 19; i++) m = m * 10 + (uint64_t)(d.digits[i] - '0');
+    if (d.n == 0)
+      v = 0;
+    else if (d.n > 19 || !exact(m, d.exp, &v))
+      v = by_strtod(&d);
+  }
+  return minus ? -v : v;
 }
 
 /* ---- writing ---- */

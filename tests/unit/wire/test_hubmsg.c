@@ -240,8 +240,8 @@ static void test_positions(void **state) {
                                     "a b-1",
                                     "a:b-1",
                                     "\xC3\xA9-1",
-                                    "0123456789012345678901234567890123456789012345678901234567890"
-                                    "1234-1"};
+                                    ("0123456789012345678901234567890123456789012345678901234567890"
+                                     "1234-1")};
   for (size_t i = 0; i < COUNT(bad); i++)
     assert_err(lv_hub_pos_parse(lv_slice_str(bad[i]), &pos), LV_E_INVALID, bad[i]);
 }
