@@ -2,38 +2,26 @@
  * certificate whose name is a key's id, or nobody where the configuration allows anonymous clients.
  *
  * Keys are compared in constant time (core/conf). Nothing here is logged. */
+#include "access/access.h"
 #include "gateway/gateway_int.h"
-
-static const lv_key *by_id(const lv_conf *conf, lv_slice id, const lv_app **ret_app) {
-  for (uint32_t i = 0; id.n && i < conf->n_apps; i++) {
-    for (uint32_t k = 0; k < conf->apps[i].n_keys; k++) {
-      if (!lv_slice_eq(conf->apps[i].keys[k].id, id)) continue;
-      *ret_app = &conf->apps[i];
-      return &conf->apps[i].keys[k];
-    }
-  }
-  return NULL;
-}
 
 /* user: the app that the client named, empty: none. */
 static int by_certificate(lv_realm *r, lv_conf *conf, lv_conn *c, lv_slice user,
                           lv_auth **ret_auth) {
-  const lv_app *app;
-  if (lv_conn_cert_cn(c).n == 0 && lv_conn_cert_san(c).n == 0) return LV_E_BAD_AUTH;
-  const lv_key *key = by_id(conf, lv_conn_cert_san(c), &app);
-  if (!key) key = by_id(conf, lv_conn_cert_cn(c), &app);
-  if (!key || (user.n && !lv_slice_eq(user, app->name))) return LV_E_BAD_AUTH;
-  *ret_auth = lv_auth_get(r, conf, app, key);
+  const lv_key *key = lv_access_certificate(conf, c);
+  if (!key || !key->app || (user.n && !lv_slice_eq(user, key->app->name))) return LV_E_BAD_AUTH;
+  *ret_auth = lv_auth_get(r, conf, key->app, key);
   return 0;
 }
 
 static int by_key(lv_realm *r, lv_conf *conf, const lv_mqtt_connect *m, lv_auth **ret_auth) {
-  const lv_key *key;
-  int err = lv_conf_key(conf, m->password, &key);
-  if (err) return LV_E_BAD_AUTH;
-  if (!key->app) return LV_E_BAD_AUTH; /* an administrator's key publishes nothing */
-  if (m->has_user && !lv_slice_eq(m->user, key->app->name)) return LV_E_BAD_AUTH;
-  *ret_auth = lv_auth_get(r, conf, key->app, key);
+  lv_auth *auth;
+  if (lv_access_key(r, conf, m->password, &auth)) return LV_E_BAD_AUTH; /* administrators' too */
+  if (m->has_user && !lv_slice_eq(m->user, auth->app->name)) {
+    lv_auth_unref(auth);
+    return LV_E_BAD_AUTH;
+  }
+  *ret_auth = auth;
   return 0;
 }
 
