@@ -140,6 +140,7 @@ static int open_net(lv_server *s, char *why) {
   s->ops.trouble = trouble;
   s->ops.trouble_arg = s;
   lv_http_ops_routes(&s->ops, s->router);
+  lv_gateway_routes(s->gateway, s->router, s->conf);
   lv_http_server_init(&s->http, s->router, s->conf);
   accept[LV_PROTO_MQTT] = accept[LV_PROTO_MQTTS] = lv_gateway_accept(s->gateway);
   accept[LV_PROTO_HTTP] = accept[LV_PROTO_HTTPS] = http;
@@ -174,9 +175,9 @@ int lv_server_start(lv_conf *conf, lv_disk *disk, lv_server **ret_server, char *
   int err = lv_realm_new(conf, &lv_gateway_link_ops, &s->realm);
   if (!err) err = tell_folder(s, open_broker(s, why), why);
   if (!err) err = make_loops(s, why);
+  if (!err) err = lv_gateway_new(s->realm, &s->gateway);
   if (!err)
     err = tell_folder(s, lv_realm_open(s->realm, s->broker, s->loops, s->n_loops, why), why);
-  if (!err) err = lv_gateway_new(s->realm, &s->gateway);
   if (!err) err = start_loops(s, why);
   lv_metrics_role("serve");
   if (!err) lv_metrics_source(put_broker, s->broker);

@@ -62,6 +62,7 @@ typedef struct lv_limits {
   uint32_t messages_per_s;    /* publishes of one connection; 0: no limit */
   uint32_t retained_messages; /* of the app */
   uint64_t retained_bytes;    /* of the app */
+  uint32_t idempotent;        /* messages of the app remembered for their Idempotency-Key */
 } lv_limits;
 
 typedef struct lv_app {

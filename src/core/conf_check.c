@@ -38,7 +38,8 @@ void lv__conf_limits_finish(lv__conf_build *b, const lv__conf_node *node, void *
                         over_text("messages_per_second", l->messages_per_s - 1u,
                                   all->messages_per_s - 1u), /* 0, no limit, is the most */
                         over_text("retained", l->retained_messages, all->retained_messages),
-                        over_text("retained_bytes", l->retained_bytes, all->retained_bytes)};
+                        over_text("retained_bytes", l->retained_bytes, all->retained_bytes),
+                        over_text("idempotency", l->idempotent, all->idempotent)};
   for (size_t i = 0; i < sizeof over / sizeof *over; i++) {
     if (!over[i]) continue;
     size_t len = lv__conf_path_push(b, over[i]);

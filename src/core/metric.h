@@ -38,6 +38,7 @@
   X(GW_REJ_QUOTA, "lavva_gateway_rejected_messages_total", "reason=\"quota\",app,protocol", "")    \
   X(GW_REJ_PAYLOAD, "lavva_gateway_rejected_messages_total", "reason=\"payload\",app,protocol",    \
     "")                                                                                            \
+  X(GW_REJ_BUSY, "lavva_gateway_rejected_messages_total", "reason=\"busy\",app,protocol", "")      \
   X(GW_REJ_SYS, "lavva_gateway_rejected_messages_total", "reason=\"sys\",app,protocol", "")        \
   X(GW_IN, "lavva_gateway_in_messages_total", "app,protocol", "Messages accepted from devices")    \
   X(GW_IN_BYTES, "lavva_gateway_in_bytes_total", "app,protocol",                                   \

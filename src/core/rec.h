@@ -123,12 +123,15 @@ static inline uint8_t lv_rec_qos(const lv_rec *r) {
 /* The key under which a QoS 2 publish is remembered: "i", session id, packet id, in lower-case hex.
  */
 enum { LV_REC_QOS2_KEY = 21 };
+static inline void lv_rec_qos2_key_of(uint64_t sid, uint16_t pid, char dst[LV_REC_QOS2_KEY]) {
+  dst[0] = 'i';
+  for (int i = 0; i < 16; i++) dst[1 + i] = "0123456789abcdef"[(sid >> (60 - 4 * i)) & 15];
+  for (int i = 0; i < 4; i++) dst[17 + i] = "0123456789abcdef"[(pid >> (12 - 4 * i)) & 15];
+}
 static inline bool lv_rec_qos2_key(const lv_rec *r, char dst[LV_REC_QOS2_KEY]) {
   uint64_t sid;
   if (!lv_rec_session(r, &sid)) return false;
-  dst[0] = 'i';
-  for (int i = 0; i < 16; i++) dst[1 + i] = "0123456789abcdef"[(sid >> (60 - 4 * i)) & 15];
-  for (int i = 0; i < 4; i++) dst[17 + i] = "0123456789abcdef"[(r->packet_id >> (12 - 4 * i)) & 15];
+  lv_rec_qos2_key_of(sid, r->packet_id, dst);
   return true;
 }
 

@@ -1,17 +1,33 @@
 /* gateway.c: the process's side and each loop's side of device connections. */
 #include "gateway/gateway_int.h"
+#include "gateway/http_publish.h"
 #include "gateway/mqtt_conn.h"
+#include "gateway/publish.h"
 #include <stdlib.h>
+
+/* A message with an Idempotency-Key, of before the restart. @thread main */
+static int replay(void *arg, lv_slice key, lv_slice value, const lv_rec *rec, uint8_t log) {
+  lv_gateway *g = arg;
+  (void)key;
+  (void)value;
+  lv_chan *chan = lv_realm_chan(g->realm, rec->chan);
+  if (chan) lv_idem_replay(g->idem, lv_realm_app_id(g->realm, chan->app), rec, log);
+  return 0;
+}
 
 int lv_gateway_new(lv_realm *realm, lv_gateway **ret_gateway) {
   lv_gateway *g = calloc(1, sizeof *g);
   if (!g) return LV_E_NOMEM;
   g->realm = realm;
+  g->idem = lv_idem_new();
+  lv_realm_on_replay(realm, replay, g);
   *ret_gateway = g;
   return 0;
 }
 
 void lv_gateway_free(lv_gateway *g) {
+  if (!g) return;
+  lv_idem_free(g->idem);
   free(g);
 }
 
@@ -25,7 +41,10 @@ int lv_gateway_loop_init(lv_gateway *g, lv_loop *loop) {
   gl->gateway = g;
   gl->loop = loop;
   int err = lv_shard_new(g->realm, loop, &gl->shard);
+  if (!err) err = lv__publish_loop_init(gl);
   if (err) {
+    lv__publish_loop_done(gl);
+    lv_shard_free(gl->shard);
     free(gl);
     return err;
   }
@@ -36,12 +55,15 @@ int lv_gateway_loop_init(lv_gateway *g, lv_loop *loop) {
 
 void lv_gateway_loop_quiesce(lv_gateway *g, lv_loop *loop) {
   lv_gw_loop *gl = g->loops[loop->index];
-  if (gl) lv_shard_quiesce(gl->shard);
+  if (!gl) return;
+  lv__publish_loop_quiesce(gl);
+  lv_shard_quiesce(gl->shard);
 }
 
 void lv_gateway_loop_done(lv_gateway *g, lv_loop *loop) {
   lv_gw_loop *gl = g->loops[loop->index];
   if (!gl) return;
+  lv__publish_loop_done(gl);
   lv_shard_free(gl->shard);
   free(gl);
   g->loops[loop->index] = NULL;
@@ -54,4 +76,8 @@ static int on_accept(lv_conn *c, void *arg) {
 
 lv_accept lv_gateway_accept(lv_gateway *g) {
   return (lv_accept){.on_accept = on_accept, .arg = g};
+}
+
+void lv_gateway_routes(lv_gateway *g, lv_router *router, const lv_conf *conf) {
+  lv__http_publish_routes(g, router, conf);
 }

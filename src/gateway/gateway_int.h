@@ -3,15 +3,28 @@
 #define LV_GATEWAY_INT_H
 #include "gateway/gateway.h"
 
+/* Publishes of an HTTP connection in this second (publish.c). */
+enum { LV_GW_RATES = 4096 };
+typedef struct lv_gw_rate {
+  const lv_conn *conn;
+  uint32_t gen, second, count;
+} lv_gw_rate;
+
 typedef struct lv_gw_loop {
   lv_gateway *gateway;
   lv_loop *loop;
   lv_shard *shard;
   struct lv_mqtt_conn *paused; /* wait for the publish queue to drain */
+  lv_pub *pub;                 /* of what comes without a session (publish.c) */
+  lv_gw_rate *rates;           /* LV_GW_RATES */
+  char epoch[LV_DURABILITY_COUNT][24]; /* of the logs, as of epoch_at */
+  lv_mono epoch_at;
+  lv_timer tick;
 } lv_gw_loop;
 
 struct lv_gateway {
   lv_realm *realm;
+  struct lv_idem *idem;
   lv_gw_loop *loops[LV_LOOPS_MAX];
   _Atomic uint32_t app_conns[1024]; /* connections by app id (those above share the last) */
 };

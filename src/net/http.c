@@ -161,14 +161,17 @@ static void idle(lv_conn *c, http *h) {
 /* Answers what cannot be served, and ends the connection. */
 static void refuse(lv_conn *c, http *h, uint16_t status, uint32_t allowed) {
   char allow[64], text[64];
-  lv_http_header fields[1] = {{LV_SLICE("Allow"), LV_SLICE("")}};
+  lv_http_header fields[2] = {{LV_SLICE("Allow"), LV_SLICE("")}};
   lv_http_answer a = {.status = status, .content_type = LV_SLICE("text/plain; charset=utf-8")};
   const lv_http_req *req = h->call ? &h->call->req : NULL;
   if (allowed) {
     fields[0].value = lv_slice_of(allow, lv_route_allow(allowed, allow, sizeof allow));
-    a.headers = fields;
     a.n_headers = 1;
   }
+  a.headers = fields;
+  if (h->call && h->call->route && h->call->route->open)
+    fields[a.n_headers++] =
+        (lv_http_header){LV_SLICE("Access-Control-Allow-Origin"), LV_SLICE("*")};
   const char *name = lv_http_status_text(status);
   uint32_t n = (uint32_t)strlen(name);
   assert(n + 1 < sizeof text);
@@ -199,9 +202,9 @@ static void finish(lv_conn *c, http *h, bool keep) {
 }
 
 void lv_http_answer_send(lv_http_call *call, const lv_http_answer *a) {
-  assert(call->magic == CALL_MAGIC && !call->priv->answered && lv_loop_here(call->loop));
   struct lv_http_call_priv *p = call->priv;
-  http *h = p->http;
+  http *h = p->http; /* without one it may be after the loop has stopped, too */
+  assert(call->magic == CALL_MAGIC && !p->answered && (!h || lv_loop_here(call->loop)));
   p->answered = true;
   if (h) {
     lv_conn *c = call->conn;
@@ -327,6 +330,7 @@ static void on_head(lv_conn *c, http *h, lv_slice head, bool more_is_here) {
   lv_route_match m = {0};
   uint16_t status = judge(h, &m);
   bool body = req->chunked || (req->has_length && req->content_length);
+  h->call->route = m.route;
   p->keep = req->keep_alive;
   if (!status && body && !m.route) status = 413; /* OPTIONS with a body */
   if (status && !body && (status == 404 || status == 405) && p->keep && !h->draining) {
@@ -344,7 +348,6 @@ static void on_head(lv_conn *c, http *h, lv_slice head, bool more_is_here) {
   } else if (!m.route) {
     answer_options(c, h, m.allowed);
   } else {
-    h->call->route = m.route;
     h->call->n_params = m.n_params;
     memcpy(h->call->params, m.params, sizeof m.params);
     /* The params point into the head's copy, as the path does. */

@@ -4,8 +4,7 @@
 #include "session/session_int.h"
 #include "wire/json.h"
 
-bool lv__content_ok(const lv_chan *chan, lv_slice value, bool retain) {
-  if (value.n == 0 && retain) return true; /* takes a retained message back */
+bool lv_content_ok(const lv_chan *chan, lv_slice value) {
   if (chan->content == LV_CONTENT_JSON) return lv_json_check_value(value) == 0;
   if (chan->content == LV_CONTENT_TEXT) return lv_utf8_valid(value, false);
   return true;

@@ -224,14 +224,30 @@ int lv__route(lv_shard *s, const lv_auth *a, lv_slice topic, lv_chan **ret_chan,
   return err;
 }
 
+int lv_shard_route(lv_shard *s, const lv_auth *auth, lv_slice topic, lv_chan **ret_chan,
+                   uint16_t *ret_key_off) {
+  lv_chan *chan;
+  uint16_t key_off;
+  int err = lv__route(s, auth, topic, &chan, &key_off);
+  if (!err) err = s->broker->refusing;
+  if (err) return err;
+  *ret_chan = chan;
+  *ret_key_off = key_off;
+  return 0;
+}
+
 /* ---- refusing ---- */
 
-enum lv_counter lv__reject_counter(int err) {
+enum lv_counter lv_reject_counter(int err) {
   switch (err) {
   case LV_E_FORBIDDEN: return LV_C_GW_REJ_AUTH;
   case LV_E_TOO_BIG: return LV_C_GW_REJ_BIG;
   case LV_E_RATE: return LV_C_GW_REJ_RATE;
-  case LV_E_PAYLOAD: return LV_C_GW_REJ_PAYLOAD;
+  case LV_E_PAYLOAD:
+  case LV_E_NESTING:
+  case LV_E_SURROGATE: return LV_C_GW_REJ_PAYLOAD;
+  case LV_E_BUSY:
+  case LV_E_NOMEM: return LV_C_GW_REJ_BUSY;
   case LV_E_QUOTA:
   case LV_E_RECEIVE_MAX: return LV_C_GW_REJ_QUOTA;
   case LV_E_DISK_FULL: return LV_C_GW_REJ_DISK_FULL;
@@ -260,7 +276,7 @@ static void answer(lv_sess *s, uint8_t qos, uint16_t pid, uint8_t reason) {
 }
 
 static int reject(lv_sess *s, const lv_mqtt_publish *p, int err) {
-  lv_count(lv__kpi(s), lv__reject_counter(err), 1);
+  lv_count(lv__kpi(s), lv_reject_counter(err), 1);
   if (err == LV_E_RECEIVE_MAX || err == LV_E_TOPIC_ALIAS || err == LV_E_MALFORMED ||
       err == LV_E_PROTOCOL)
     return err;

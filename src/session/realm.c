@@ -125,6 +125,15 @@ static void auths_trim(lv_realm *r) {
 
 /* ---- start and reload ---- */
 
+lv_chan *lv_realm_chan(lv_realm *r, uint32_t id) {
+  return r->broker->ops->chan(r->broker, id);
+}
+
+void lv_realm_on_replay(lv_realm *r, lv_state_fn *fn, void *arg) {
+  r->replay_fn = fn;
+  r->replay_arg = arg;
+}
+
 static int declare_channels(lv_realm *r, char *why) {
   lv_metrics_chans_max(r->conf->metrics_channels);
   for (uint32_t i = 0; i < r->conf->n_apps; i++) {

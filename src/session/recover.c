@@ -243,6 +243,9 @@ int lv__store_replay(void *realm, lv_slice key, lv_slice value, const lv_rec *re
     return 0;
   }
   if (key.n == 0) return 0;
+  uint64_t sid;
+  if (rec->kind == LV_REC_MSG && lv_rec_session(rec, &sid) && sid && !(sid & 1))
+    return r->replay_fn ? r->replay_fn(r->replay_arg, key, value, rec, log) : 0;
   if (key.p[0] == 'm') read_meta(r, key, value, rec, log);
   if (key.p[0] == 'g') return lv__share_recover(r, key, value, rec->ingest_ns, log);
   if (key.p[0] == 'p' && key.n == 17) {

@@ -66,6 +66,8 @@ int lv_realm_open(lv_realm *r, lv_broker *broker, lv_loop *const *loops, int n_l
 /* A new document: keys are checked again, limits follow. Posts to all shards. @thread main */
 void lv_realm_reload(lv_realm *r, lv_conf *conf);
 uint32_t lv_realm_app_id(lv_realm *r, lv_slice app_name);
+/* The channel of a record. @thread any */
+lv_chan *lv_realm_chan(lv_realm *r, uint32_t id);
 
 /* ---- shard ---- */
 /* Makes the loop's shard (attaches to the broker's feed). @thread loop */
@@ -76,7 +78,23 @@ void lv_shard_quiesce(lv_shard *s);
  */
 void lv_shard_free(lv_shard *s);
 lv_pub *lv_shard_pub(lv_shard *s);
+lv_broker *lv_shard_broker(lv_shard *s);
 lv_conf *lv_shard_conf(lv_shard *s);
+
+/* ---- publishing without a session (HTTP, WebSocket) ---- */
+/* Where a publish to this topic (checked) goes: the channel, which may be made by it, and where the
+ * key starts in the topic. 0; 1: a `$SYS` topic, which takes nothing; LV_E_FORBIDDEN, LV_E_TOPIC,
+ * LV_E_NOT_FOUND, LV_E_QUOTA, or why the broker refuses messages just now. @thread loop */
+int lv_shard_route(lv_shard *s, const lv_auth *auth, lv_slice topic, lv_chan **ret_chan,
+                   uint16_t *ret_key_off);
+/* Whether a value is what its channel declares. @thread any */
+bool lv_content_ok(const lv_chan *chan, lv_slice value);
+/* Where a publish that was refused for `err` is counted. @thread any */
+enum lv_counter lv_reject_counter(int err);
+/* What was published elsewhere than in an MQTT session and is remembered as a QoS 2 publish is (one
+ * whose session id is even, and not 0: those of sessions are odd) is given to fn by lv_realm_open.
+ * @thread main, before that */
+void lv_realm_on_replay(lv_realm *r, lv_state_fn *fn, void *arg);
 
 /* ---- connecting ---- */
 /* A CONNECT that wants a session. `done` runs once (perhaps inside lv_sess_claim) with the session,

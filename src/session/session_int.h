@@ -52,6 +52,8 @@ struct lv_realm {
   uint32_t clients_mask, n_clients;
   lv_auth *auths; /* of the current document, one a key */
   lv_retained *retained;
+  lv_state_fn *replay_fn; /* lv_realm_on_replay */
+  void *replay_arg;
   lv_recovery *recovery;                           /* during start-up */
   struct lv_share_kept *kept[LV_SHARE_KEPT_SLOTS]; /* stored shared subscriptions without a member
                                                       yet, by name */
@@ -409,8 +411,9 @@ void lv__pend_index_add(lv_pendq *q, lv_slice topic);
 /* Places have changed: the index is made again when it is needed. */
 void lv__pend_index_drop(lv_pendq *q);
 
-/* content.c */
-bool lv__content_ok(const lv_chan *chan, lv_slice value, bool retain);
+static inline bool lv__content_ok(const lv_chan *chan, lv_slice value, bool retain) {
+  return (value.n == 0 && retain) || lv_content_ok(chan, value); /* takes a retained one back */
+}
 
 /* will.c */
 void lv__will_set(lv_sess *sess, const lv_mqtt_will *w);
@@ -426,7 +429,6 @@ void lv__pub_done(void *shard, const lv_batch *batch);
 void lv__pub_acked(void *shard, const lv_ack *ack, int err, const lv_rec *rec);
 int lv__route(lv_shard *s, const lv_auth *auth, lv_slice topic, lv_chan **ret_chan,
               uint16_t *ret_key_off);
-enum lv_counter lv__reject_counter(int err);
 /* Whether what the server publishes by itself (a will) had better wait. */
 static inline bool lv__publish_later(const lv_shard *s) {
   return lv_pub_full(s->pub) || s->broker->refusing;

@@ -356,6 +356,9 @@ void lv_shard_free(lv_shard *s) {
 lv_pub *lv_shard_pub(lv_shard *s) {
   return s->pub;
 }
+lv_broker *lv_shard_broker(lv_shard *s) {
+  return s->broker;
+}
 lv_conf *lv_shard_conf(lv_shard *s) {
   return s->conf;
 }

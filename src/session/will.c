@@ -44,7 +44,7 @@ void lv__will_fire(lv_sess *s) {
   uint8_t log;
   if (!lv__publish_rec(shard, s->auth, &in, lv_slice_of(w->bytes, w->n_topic), shard->loop->now,
                        &log, &err)) {
-    lv_count(lv__kpi(s), err == 1 ? LV_C_GW_REJ_SYS : lv__reject_counter(err), 1);
+    lv_count(lv__kpi(s), err == 1 ? LV_C_GW_REJ_SYS : lv_reject_counter(err), 1);
     lv_log(LV_WARN, "will not published client=%.*s err=%s", (int)s->id_len, s->id,
            err == 1 ? "$SYS topic" : lv_err_text(err));
   }
