@@ -76,7 +76,8 @@ void lv_access_refuse(lv_http_call *call, const lv_auth *auth, int err, const ch
   lv_http_header headers[2];
   uint32_t n_headers = 0;
   if (!why) why = lv_err_text(err);
-  int n = snprintf(text, sizeof text, "{\"error\":\"%s\",\"code\":\"%s\"}\n", why, lv_err_name(err));
+  int n =
+      snprintf(text, sizeof text, "{\"error\":\"%s\",\"code\":\"%s\"}\n", why, lv_err_name(err));
   assert(n > 0 && (size_t)n < sizeof text && !strchr(why, '"') && !strchr(why, '\\'));
   if (lv_err_retriable(err))
     headers[n_headers++] = (lv_http_header){LV_SLICE("Retry-After"), LV_SLICE("1")};

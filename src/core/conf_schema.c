@@ -87,9 +87,10 @@ static const lv__conf_field limits_fields[] = {
           "retained messages of an app (0x97)"),
     LIMIT("retained_bytes", BYTES, retained_bytes, 0, 1 * TiB, "256MiB", NULL,
           "bytes of the same (0x97)"),
-    LIMIT("idempotency", NUMBER, idempotent, 0, 10000000, "100000", NULL,
-          "messages of an app that are remembered for their Idempotency-Key, for 24 h; above it the "
-          "oldest are forgotten"),
+    LIMIT(
+        "idempotency", NUMBER, idempotent, 0, 10000000, "100000", NULL,
+        "messages of an app that are remembered for their Idempotency-Key, for 24 h; above it the "
+        "oldest are forgotten"),
 };
 static const lv__conf_section limits_section = {
     .title = "limits",

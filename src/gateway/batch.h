@@ -11,8 +11,8 @@ typedef struct lv_cut {
 } lv_cut;
 
 /* Looks through the whole body: how many items there are. LV_E_PAYLOAD, LV_E_NESTING: an array that
- * is not JSON, or no array (lines are judged one by one, later); LV_E_INVALID: no item; LV_E_TOO_BIG:
- * more than `max`. *ret_why (on errors) says it as a sentence. */
+ * is not JSON, or no array (lines are judged one by one, later); LV_E_INVALID: no item;
+ * LV_E_TOO_BIG: more than `max`. *ret_why (on errors) says it as a sentence. */
 int lv_cut_init(lv_cut *c, bool array, lv_slice body, uint32_t max, uint32_t *ret_n,
                 const char **ret_why);
 /* The next item's text; empty for what cannot be an object. After so many calls there is none. */

@@ -209,9 +209,9 @@ static void refuse(ask *a, int err, enum lv_counter c) {
 
 /* The print of the whole request, so that a batch with another item is told from a repeat. */
 static uint64_t print_of(const ask *a) {
-  uint64_t parts[] = {lv_hash_slice(a->channel), lv_hash_slice(a->key),
-                      lv_hash_slice(a->tag),     lv_hash_slice(a->cat),
-                      lv_hash_slice(a->call->body), ((uint64_t)a->how << 1) | a->has_key,
+  uint64_t parts[] = {lv_hash_slice(a->channel),     lv_hash_slice(a->key),
+                      lv_hash_slice(a->tag),         lv_hash_slice(a->cat),
+                      lv_hash_slice(a->call->body),  ((uint64_t)a->how << 1) | a->has_key,
                       lv_hash_slice(a->content_type)};
   uint64_t h = lv_hash(parts, sizeof parts);
   return h ? h : 1;
@@ -257,7 +257,8 @@ static void add_item(ask *a, lv_publish *p, uint32_t i, lv_slice text) {
 }
 
 static void add_batch(ask *a, lv_publish *p) {
-  a->item = malloc(3 * (size_t)a->call->body.n + a->channel.n + a->key.n + 4 * LV_PUBLISH_LABEL_MAX);
+  a->item =
+      malloc(3 * (size_t)a->call->body.n + a->channel.n + a->key.n + 4 * LV_PUBLISH_LABEL_MAX);
   if (!a->item) abort();
   for (uint32_t i = 0; i < a->n; i++) add_item(a, p, i, lv_cut_next(&a->cut));
   free(a->item);

@@ -130,11 +130,11 @@ void lv_idem_replay(lv_idem *t, uint32_t app_id, const lv_rec *rec, uint8_t log)
     e->n_stored++;
     app_of(t, app_id)->n++;
   }
-  *it = (lv_idem_item){
-      .print = lv_idem_print(lv_rec_topic(rec), lv_rec_props(rec), lv_rec_val(rec)),
-      .offset = rec->offset,
-      .log = log,
-      .stored = true};
+  *it =
+      (lv_idem_item){.print = lv_idem_print(lv_rec_topic(rec), lv_rec_props(rec), lv_rec_val(rec)),
+                     .offset = rec->offset,
+                     .log = log,
+                     .stored = true};
   if (!e->at_ns) e->at_ns = rec->ingest_ns;
   if (!e->listed) enlist(t, e);
   pthread_mutex_unlock(&t->lock);

@@ -31,7 +31,7 @@ typedef struct lv_idem_item {
 
 /* While a request has it, its items are that request's to read and write. */
 typedef struct lv_idem_entry {
-  uint64_t sid; /* first: the map's key */
+  uint64_t sid;   /* first: the map's key */
   uint64_t print; /* of the request, so far as it is known; 0: not */
   int64_t at_ns;  /* wall time of the first message */
   struct lv_idem_entry *next;
@@ -51,8 +51,8 @@ uint64_t lv_idem_sid(lv_slice app, lv_slice key);
 /* What tells two messages of one key apart. Never 0. @thread any */
 uint64_t lv_idem_print(lv_slice topic, lv_slice props, lv_slice value);
 
-/* Takes the entry of a key for a request of n messages, whose print is `print`. LV_E_EXISTS: another
- * request has it; LV_E_PAYLOAD: it was used for another request. @thread any */
+/* Takes the entry of a key for a request of n messages, whose print is `print`. LV_E_EXISTS:
+ * another request has it; LV_E_PAYLOAD: it was used for another request. @thread any */
 int lv_idem_begin(lv_idem *t, uint32_t app_id, uint64_t sid, uint32_t n, uint64_t print,
                   lv_idem_entry **ret_entry);
 /* Gives it back; the items that were stored stay. @thread any */

@@ -239,8 +239,7 @@ static void acked(void *arg, const lv_ack *ack, int err, const lv_rec *rec) {
   res->err = err;
   if (!err) {
     res->offset = rec->offset;
-    if (p->idem)
-      p->idem->items[ack->gen] = (lv_idem_item){res->print, res->offset, res->log, true};
+    if (p->idem) p->idem->items[ack->gen] = (lv_idem_item){res->print, res->offset, res->log, true};
   }
   if (--p->due == 0) finish(p);
 }

@@ -39,11 +39,11 @@ typedef struct lv_publish_res {
 typedef struct lv_publish {
   uint32_t magic;
   lv_gw_loop *gl;
-  lv_auth *auth;    /* one reference */
+  lv_auth *auth;       /* one reference */
   const lv_conn *conn; /* whose rate it counts for; compared only. NULL: nobody's */
-  lv_slice channel; /* borrowed until lv__publish_end */
-  lv_slice pid;     /* publisher's id; borrowed as well */
-  uint8_t proto;    /* enum lv_kpi_proto */
+  lv_slice channel;    /* borrowed until lv__publish_end */
+  lv_slice pid;        /* publisher's id; borrowed as well */
+  uint8_t proto;       /* enum lv_kpi_proto */
   bool ended;
   uint32_t n, due;
   lv_idem_entry *idem; /* NULL: without Idempotency-Key */
