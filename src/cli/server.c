@@ -7,6 +7,7 @@
 #include "gateway/gateway.h"
 #include "net/http.h"
 #include "net/http_ops.h"
+#include "net/ws.h"
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -141,6 +142,7 @@ static int open_net(lv_server *s, char *why) {
   s->ops.trouble_arg = s;
   lv_http_ops_routes(&s->ops, s->router);
   lv_gateway_routes(s->gateway, s->router, s->conf);
+  if (!s->conf->path) lv_ws_echo_route(s->router); /* a development instance */
   lv_http_server_init(&s->http, s->router, s->conf);
   accept[LV_PROTO_MQTT] = accept[LV_PROTO_MQTTS] = lv_gateway_accept(s->gateway);
   accept[LV_PROTO_HTTP] = accept[LV_PROTO_HTTPS] = http;

@@ -100,6 +100,8 @@
   X(CONNS_MQTTS, "lavva_connections{protocol=\"mqtts\"}", "")                                      \
   X(CONNS_HTTP, "lavva_connections{protocol=\"http\"}", "")                                        \
   X(CONNS_HTTPS, "lavva_connections{protocol=\"https\"}", "")                                      \
+  X(CONNS_WS, "lavva_connections{protocol=\"ws\"}", "")                                            \
+  X(CONNS_WSS, "lavva_connections{protocol=\"wss\"}", "")                                          \
   X(CONNS_NEW, "lavva_connections{protocol=\"handshake\"}", "")                                    \
   X(CLIENTS, "lavva_clients{app,protocol}", "Clients that have logged in and are connected")       \
   X(SESSIONS, "lavva_sessions{app}", "MQTT sessions, offline ones included")                       \

@@ -8,11 +8,13 @@
  * piece (one entry, one iovec) even when connections take turns: 512 bytes for one that begins with
  * an answer (ten thousand CONNACKs or PUBACKs of one turn are ten thousand chunks), else 4 KiB, and
  * 16 KiB once that was too little. They are counted without atomics: a queue stays on its loop.
- * Segments and chunks are pooled. An entry's owner is a block, or a chunk with bit 0 set. */
+ * Segments and chunks are pooled. An entry's owner is a block, or a chunk with bit 0 set; bit 1
+ * says that a mark is behind it: whatever comes next has another owner then, and is not merged. */
 #include "core/outq.h"
 #include "core/pool.h"
 
-enum { ENTRIES = 15, ANSWER_MAX = 64, BIG_CAP = 16 * 1024 };
+enum { ENTRIES = 15, ANSWER_MAX = 64, BIG_CAP = 16 * 1024, INSERT_MAX = 16 };
+enum { OWNER_CHUNK = 1, OWNER_SEALED = 2 };
 enum chunk_kind { TINY, SMALL, BIG };
 
 typedef struct chunk {
@@ -75,10 +77,11 @@ static chunk *chunk_new(enum chunk_kind kind) {
 }
 
 static void owner_unref(uintptr_t owner) {
-  if (owner & 1)
-    chunk_unref((chunk *)(owner - 1));
+  void *p = (void *)(owner & ~(uintptr_t)(OWNER_CHUNK | OWNER_SEALED));
+  if (owner & OWNER_CHUNK)
+    chunk_unref(p);
   else
-    lv_block_unref((lv_block *)owner);
+    lv_block_unref(p);
 }
 
 static seg *seg_push(lv_outq *q) {
@@ -154,7 +157,7 @@ uint8_t *lv_outq_put(lv_outq *q, uint32_t n, uint32_t msgs, lv_mono read_at) {
   chunk *c = q->tail ? q->tail->fill : NULL;
   if (__builtin_expect(!c || c->cap - c->used < n, 0)) c = refill(q, n);
   uint8_t *p = c->data + c->used;
-  uintptr_t owner = (uintptr_t)c + 1;
+  uintptr_t owner = (uintptr_t)c + OWNER_CHUNK;
   c->used += n;
   q->bytes += n;
   if (!merge(q, owner, p, n, msgs, read_at)) {
@@ -220,4 +223,78 @@ uint32_t lv_outq_gone(const lv_outq *q, uint32_t (*whole)(const uint8_t *p, uint
 uint32_t lv_outq_unsent(const lv_outq *q, uint32_t (*whole)(const uint8_t *p, uint32_t n)) {
   lv_mono stamp;
   return q->msgs - (whole ? lv_outq_gone(q, whole, &stamp) : 0);
+}
+
+void lv_outq_mark_end(lv_outq *q, lv_outq_mark *m) {
+  seg *s = q->bytes ? q->tail : NULL;
+  *m = (lv_outq_mark){.seg = s, .at = s ? s->end : 0, .bytes = q->bytes};
+  if (s && s->end > s->first) s->e[s->end - 1].owner |= OWNER_SEALED;
+}
+
+/* A full segment's entries from i on go to a segment of their own behind it. */
+static void seg_split(lv_outq *q, seg *s, uint32_t i) {
+  seg *n = lv_pool_get(&seg_pool, &seg_local);
+  n->next = s->next;
+  n->fill = s->fill;
+  n->first = 0;
+  n->end = s->end - i;
+  memcpy(n->e, s->e + i, n->end * sizeof *s->e);
+  s->next = n;
+  s->fill = NULL;
+  s->end = i;
+  if (q->tail == s) q->tail = n;
+}
+
+void lv_outq_insert(lv_outq *q, const lv_outq_mark *m, const uint8_t *p, uint32_t n) {
+  assert(n > 0 && n <= INSERT_MAX && q->bytes > m->bytes && q->bytes <= UINT32_MAX - n);
+  assert(m->seg || q->head_sent == 0);
+  seg *s = m->seg ? m->seg : q->head;
+  uint32_t i = m->seg ? m->at : s->first;
+  if (i == s->end) { /* it was full at the mark */
+    s = s->next;
+    i = s->first;
+  }
+  assert(i < s->end);
+  chunk *c = q->tail->fill;
+  if (c && c->cap - c->used >= n)
+    c->refs++;
+  else
+    c = chunk_new(TINY);
+  uint8_t *to = c->data + c->used;
+  memcpy(to, p, n);
+  c->used += n;
+  if (s->end == ENTRIES)
+    seg_split(q, s, i);
+  else
+    memmove(s->e + i + 1, s->e + i, (s->end - i) * sizeof *s->e);
+  s->e[i] = (entry){to, n, 0, {0}, (uintptr_t)c + OWNER_CHUNK};
+  s->end++;
+  q->bytes += n;
+}
+
+void lv_outq_cut(lv_outq *q, const lv_outq_mark *m) {
+  assert(q->bytes >= m->bytes && (m->seg || m->bytes == 0));
+  if (q->bytes == m->bytes) return;
+  if (!m->seg) {
+    lv_outq_done(q);
+    return;
+  }
+  seg *s = m->seg;
+  chunk *fill = q->tail->fill;
+  for (uint32_t i = m->at; s; s = s->next, i = 0) {
+    for (; i < s->end; i++) {
+      q->msgs -= s->e[i].msgs;
+      owner_unref(s->e[i].owner);
+    }
+  }
+  s = m->seg;
+  for (seg *n = s->next, *next; n; n = next) {
+    next = n->next;
+    lv_pool_put(&seg_pool, &seg_local, n);
+  }
+  s->next = NULL;
+  s->end = m->at;
+  s->fill = fill;
+  q->tail = s;
+  q->bytes = m->bytes;
 }

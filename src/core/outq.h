@@ -49,4 +49,23 @@ uint32_t lv_outq_gone(const lv_outq *q, uint32_t (*whole)(const uint8_t *p, uint
  * middle needs it; for MQTT a walk over packet lengths). @thread loop */
 uint32_t lv_outq_unsent(const lv_outq *q, uint32_t (*whole)(const uint8_t *p, uint32_t n));
 
+/* ---- marks, for a protocol that puts something in front of what another one has queued ---- */
+
+/* A place in a queue: its end at the time of lv_outq_mark. It holds until something is consumed. */
+typedef struct lv_outq_mark {
+  struct lv_outq_seg *seg; /* NULL: the queue was empty */
+  uint32_t at, bytes;
+} lv_outq_mark;
+/* Marks the end of the queue; nothing merges across it. @thread loop */
+void lv_outq_mark_end(lv_outq *q, lv_outq_mark *m);
+/* Bytes that were queued since. @thread loop */
+static inline uint32_t lv_outq_since(const lv_outq *q, const lv_outq_mark *m) {
+  return q->bytes - m->bytes;
+}
+/* Puts a copy of n bytes (1 … 16) at the mark, in front of what was queued since, which must be
+ * something. The mark does not hold any more. @thread loop */
+void lv_outq_insert(lv_outq *q, const lv_outq_mark *m, const uint8_t *p, uint32_t n);
+/* Drops what was queued since, uncounted. @thread loop */
+void lv_outq_cut(lv_outq *q, const lv_outq_mark *m);
+
 #endif

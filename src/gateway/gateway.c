@@ -3,6 +3,7 @@
 #include "gateway/http_publish.h"
 #include "gateway/mqtt_conn.h"
 #include "gateway/publish.h"
+#include "net/http.h"
 #include <stdlib.h>
 
 /* A message with an Idempotency-Key, of before the restart. @thread main */
@@ -78,6 +79,12 @@ lv_accept lv_gateway_accept(lv_gateway *g) {
   return (lv_accept){.on_accept = on_accept, .arg = g};
 }
 
+static void on_call(lv_http_call *call, void *arg) {
+  lv_gateway *g = arg;
+  lv__mqtt_conn_upgrade(g->loops[call->loop->index], call);
+}
+
 void lv_gateway_routes(lv_gateway *g, lv_router *router, const lv_conf *conf) {
+  lv_router_add(router, (lv_route){LV_HTTP_GET, "/mqtt", on_call, g, 0});
   lv__http_publish_routes(g, router, conf);
 }

@@ -1,4 +1,5 @@
-/* gateway.h: device connections: MQTT over TCP and TLS onto sessions, HTTP onto publishes.
+/* gateway.h: device connections: MQTT over TCP, TLS and WebSocket onto sessions, HTTP onto
+ * publishes.
  *
  * One gateway a process; each loop has its own part with the loop's shard. What arrives is framed
  * (mqtt_conn.c), authenticated (auth.c) and handed to the session layer, which answers through the
@@ -23,7 +24,8 @@ int lv_gateway_loop_init(lv_gateway *g, lv_loop *loop);
 void lv_gateway_loop_quiesce(lv_gateway *g, lv_loop *loop);
 /* Frees the loop's part. @thread main, the loop has stopped */
 void lv_gateway_loop_done(lv_gateway *g, lv_loop *loop);
-/* Adds what devices ask for over HTTP; the gateway outlives the router's use. @thread main */
+/* Adds what devices ask for over HTTP: publishing, and MQTT over WebSocket (MQTT 5.0 §6). The
+ * gateway outlives the router's use. @thread main */
 void lv_gateway_routes(lv_gateway *g, lv_router *router, const lv_conf *conf);
 /* For lv_net_open's accept[LV_PROTO_MQTT] and [LV_PROTO_MQTTS]. */
 lv_accept lv_gateway_accept(lv_gateway *g);

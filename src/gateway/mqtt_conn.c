@@ -4,10 +4,15 @@
  *
  * While it WAITs reading is paused; what the client has sent behind its CONNECT stays in the
  * connection's buffer. An unauthenticated client costs this struct, a bounded buffer and
- * connect_timeout. */
+ * connect_timeout.
+ *
+ * Over WebSocket (MQTT 5.0 §6) the connection is an lv_ws_conn's stream: the same packets and the
+ * same send queue; only where events come from, and how it ends, differs. */
 #include "gateway/mqtt_conn.h"
 #include "core/log.h"
 #include "core/rand.h"
+#include "net/origin.h"
+#include "net/ws.h"
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +28,8 @@ typedef struct lv_handshake {
   lv_auth *auth;
   char assigned[24];
   uint8_t *bytes; /* the packet's body, then scratch of the same size */
+  char *origin;   /* over WebSocket: the page's, until it is known whose app it is; NULL: none */
+  uint8_t origin_kind; /* enum lv_origin */
 } lv_handshake;
 
 typedef struct lv_mqtt_conn {
@@ -30,7 +37,7 @@ typedef struct lv_mqtt_conn {
   lv_gw_loop *gl;
   lv_sess *sess;
   union {
-    lv_handshake *hs;                 /* until CONNACK, then NULL */
+    lv_handshake *hs;                 /* from CONNECT (with an origin: from the start) to CONNACK */
     struct lv_mqtt_conn *paused_next; /* in gl->paused */
   };
   uint32_t rx_ms;                  /* when the last packet came; wraps */
@@ -45,8 +52,20 @@ static uint32_t now_ms(const lv_mqtt_conn *mc) {
   return (uint32_t)(mc->conn->loop->now.ns / 1000000);
 }
 
+static const lv_conn_ops mqtt_ops;
+
+static bool over_ws(const lv_conn *c) {
+  return c->ops != &mqtt_ops;
+}
+
+static lv_mqtt_conn *of(lv_conn *c) {
+  return over_ws(c) ? ((lv_ws_conn *)c->data)->data : c->data;
+}
+
 static uint8_t proto_of(const lv_mqtt_conn *mc) {
-  return mc->conn->ssl ? LV_KPI_MQTTS : LV_KPI_MQTT;
+  bool tls = mc->conn->ssl != NULL;
+  if (over_ws(mc->conn)) return tls ? LV_KPI_WSS : LV_KPI_WS;
+  return tls ? LV_KPI_MQTTS : LV_KPI_MQTT;
 }
 
 static void put(lv_mqtt_conn *mc, const uint8_t *p, uint32_t n) {
@@ -62,13 +81,24 @@ static bool client_fault(int err) {
          err == LV_E_FILTER || err == LV_E_PAYLOAD || err == LV_E_VERSION;
 }
 
+/* Ends the connection behind what is queued. */
+static void hang_up(lv_mqtt_conn *mc, int err) {
+  lv_conn *c = mc->conn;
+  mc->state = BYE;
+  if (!over_ws(c))
+    lv_conn_close(c, err, true);
+  else if (err)
+    lv_ws_fail(c->data, err, lv_err_text(err));
+  else
+    lv_ws_close(c->data, LV_WS_NORMAL, "");
+}
+
 static void say_bye(lv_mqtt_conn *mc, int err) {
   if (mc->state == OPEN && mc->version >= LV_MQTT_V5) {
     uint8_t tmp[LV_MQTT_ACK_MAX];
     put(mc, tmp, lv_mqtt_disconnect_encode(lv_err_mqtt(err), (lv_slice){NULL, 0}, tmp));
   }
-  mc->state = BYE;
-  lv_conn_close(mc->conn, err, true);
+  hang_up(mc, err);
 }
 
 static void fail(lv_mqtt_conn *mc, int err) {
@@ -86,7 +116,7 @@ static void link_want_drain(void *conn) {
 }
 static void link_close(void *conn, int err) {
   lv_conn *c = conn;
-  if (!lv_conn_closing(c)) say_bye(c->data, err);
+  if (!lv_conn_closing(c)) say_bye(of(c), err);
 }
 static void link_resume(void *conn) {
   lv_conn_resume(conn, LV_PAUSE_ANSWERS);
@@ -105,13 +135,14 @@ static void refuse(lv_mqtt_conn *mc, int err) {
     n = lv_mqtt_connack_encode(&a, tmp);
   }
   if (!mc->packet_max || n <= mc->packet_max) put(mc, tmp, n);
-  mc->state = BYE;
-  lv_conn_close(mc->conn, err, true);
+  hang_up(mc, err);
 }
 
 static void handshake_free(lv_handshake *hs) {
+  if (!hs) return;
   lv_auth_unref(hs->auth);
   free(hs->bytes);
+  free(hs->origin);
   free(hs);
 }
 
@@ -143,7 +174,7 @@ static bool connack(lv_mqtt_conn *mc, bool present) {
 /* The session is bound and as safe as it must be. */
 static void ready(void *conn, lv_sess *sess, bool present, int err) {
   lv_conn *c = conn;
-  lv_mqtt_conn *mc = c->data;
+  lv_mqtt_conn *mc = of(c);
   (void)sess;
   if (lv_conn_closing(c)) return;
   if (err) {
@@ -205,6 +236,17 @@ static int take_slot(lv_mqtt_conn *mc, const lv_auth *auth) {
   return max && now >= max ? LV_E_QUOTA : 0;
 }
 
+/* Whether the page that the connection comes from may act for this client. */
+static int origin_check(lv_mqtt_conn *mc, const lv_handshake *hs) {
+  if (!hs->origin) return 0;
+  if (lv_origin_allowed(hs->auth->app, lv_slice_str(hs->origin), hs->origin_kind, !hs->auth->key))
+    return 0;
+  lv_log(LV_INFO, "mqtt client of a page that may not connect refused peer=%s app=%.*s origin=%s",
+         lv_conn_peer(mc->conn), (int)hs->auth->app->name.n, (const char *)hs->auth->app->name.p,
+         hs->origin);
+  return LV_E_FORBIDDEN;
+}
+
 /* The CONNECT's own rules and whose it is. On success hs->auth is set. */
 static int connect_check(lv_mqtt_conn *mc, lv_handshake *hs) {
   lv_conf *conf = lv_shard_conf(mc->gl->shard);
@@ -216,7 +258,8 @@ static int connect_check(lv_mqtt_conn *mc, lv_handshake *hs) {
              LV_C_CONN_BAD_AUTH, 1);
     return err;
   }
-  err = take_slot(mc, hs->auth);
+  err = origin_check(mc, hs);
+  if (!err) err = take_slot(mc, hs->auth);
   if (err) return err;
   if (m->will.present && lv_mqtt_levels(m->will.topic) > hs->auth->app->limits.filter_levels)
     return LV_E_TOPIC;
@@ -232,10 +275,11 @@ static int connect_check(lv_mqtt_conn *mc, lv_handshake *hs) {
 }
 
 static void on_connect(lv_mqtt_conn *mc, lv_slice body) {
-  lv_handshake *hs = calloc(1, sizeof *hs);
+  lv_handshake *hs = mc->hs ? mc->hs : calloc(1, sizeof *hs);
   uint8_t *bytes = malloc(body.n * 2u + 1);
   if (!hs || !bytes) abort();
   memcpy(bytes, body.p, body.n);
+  mc->hs = NULL;
   hs->bytes = bytes;
   hs->mc = mc;
   int err = lv_mqtt_connect_decode(lv_slice_of(bytes, body.n), bytes + body.n, &hs->connect);
@@ -247,12 +291,10 @@ static void on_connect(lv_mqtt_conn *mc, lv_slice body) {
     bool answer = hs->connect.version != 0;
     handshake_free(hs);
     /* What is no CONNECT gets no CONNACK (3.1.1 §3.1.4: malformed ones are closed without). */
-    if (!answer || (mc->version < LV_MQTT_V5 && err == LV_E_MALFORMED)) {
-      mc->state = BYE;
-      lv_conn_close(mc->conn, err, true);
-    } else {
+    if (!answer || (mc->version < LV_MQTT_V5 && err == LV_E_MALFORMED))
+      hang_up(mc, err);
+    else
       refuse(mc, err);
-    }
     return;
   }
   mc->hs = hs;
@@ -331,8 +373,7 @@ static int on_disconnect(lv_mqtt_conn *mc, lv_slice body) {
   int err = lv_mqtt_disconnect_decode(mc->version, body, &d);
   if (!err) err = lv_sess_disconnect(mc->sess, &d);
   if (err) return err;
-  mc->state = BYE;
-  lv_conn_close(mc->conn, 0, true);
+  hang_up(mc, 0);
   return 0;
 }
 
@@ -380,8 +421,8 @@ static uint32_t packet_max(const lv_mqtt_conn *mc) {
   return mc->packet_max; /* the app's, as CONNACK said */
 }
 
-static uint32_t on_bytes(lv_conn *c, const uint8_t *p, uint32_t n) {
-  lv_mqtt_conn *mc = c->data;
+static inline uint32_t packets(lv_mqtt_conn *mc, const uint8_t *p, uint32_t n) {
+  lv_conn *c = mc->conn;
   uint32_t used = 0, max = packet_max(mc);
   while (used < n && (mc->state == NEW || mc->state == OPEN) && !c->paused) {
     lv_mqtt_head h;
@@ -416,21 +457,25 @@ static uint32_t on_bytes(lv_conn *c, const uint8_t *p, uint32_t n) {
   return mc->state == BYE ? n : used;
 }
 
+static uint32_t on_bytes(lv_conn *c, const uint8_t *p, uint32_t n) {
+  return packets(c->data, p, n);
+}
+
 /* ---- the connection's events ---- */
 
 static void on_drain(lv_conn *c) {
-  lv_mqtt_conn *mc = c->data;
+  lv_mqtt_conn *mc = of(c);
   lv_conn_resume(c, LV_PAUSE_SEND);
   if (mc->sess && mc->state == OPEN) lv_sess_drain(mc->sess);
 }
 
 static void on_sent(lv_conn *c, uint32_t n, lv_mono stamp) {
-  lv_mqtt_conn *mc = c->data;
+  lv_mqtt_conn *mc = of(c);
   if (mc->sess) lv_sess_sent(mc->sess, n, stamp);
 }
 
 static void on_deadline(lv_conn *c) {
-  lv_mqtt_conn *mc = c->data;
+  lv_mqtt_conn *mc = of(c);
   if (mc->draining) {
     if (mc->sess && !lv_sess_idle(mc->sess)) {
       lv_conn_deadline(c, LV_MS(DRAIN_LOOK_MS));
@@ -461,15 +506,15 @@ static void on_deadline(lv_conn *c) {
 }
 
 static void on_shutdown(lv_conn *c) {
-  lv_mqtt_conn *mc = c->data;
+  lv_mqtt_conn *mc = of(c);
   if (mc->state == BYE) return;
   mc->draining = true;
   lv_conn_pause(c, LV_PAUSE_HANDSHAKE); /* nothing more is accepted */
   on_deadline(c);
 }
 
-static void on_close(lv_conn *c, int err) {
-  lv_mqtt_conn *mc = c->data;
+static void over(lv_mqtt_conn *mc, int err) {
+  lv_conn *c = mc->conn;
   lv_log(LV_DEBUG, "mqtt connection over peer=%s reason=%s", lv_conn_peer(c),
          err ? lv_err_text(err) : "closed by the client");
   mc->state = BYE;
@@ -494,8 +539,11 @@ static void on_close(lv_conn *c, int err) {
       handshake_free(mc->hs);
     }
   }
-  c->data = NULL;
   free(mc);
+}
+
+static void on_close(lv_conn *c, int err) {
+  over(c->data, err);
 }
 
 static const lv_conn_ops mqtt_ops = {
@@ -509,18 +557,84 @@ static const lv_conn_ops mqtt_ops = {
     .on_shutdown = on_shutdown,
 };
 
-int lv__mqtt_conn_new(lv_gw_loop *gl, lv_conn *c) {
-  const lv_conf *conf = lv_shard_conf(gl->shard);
-  lv_mqtt_conn *mc = calloc(1, sizeof *mc);
-  if (!mc) return LV_E_NOMEM;
+/* The connection's protocol is set: it is ours now. */
+static void begin(lv_mqtt_conn *mc, lv_conn *c) {
+  const lv_conf *conf = lv_shard_conf(mc->gl->shard);
   mc->conn = c;
-  mc->gl = gl;
-  mc->state = NEW;
-  c->data = mc;
-  c->ops = &mqtt_ops;
   static_assert((int)UNAUTH_PACKET_MAX <= (int)LV_SCRATCH_SIZE, "a CONNECT has room");
   c->in_max = LV_SCRATCH_SIZE + LV_MQTT_HEAD_MAX; /* until it is known whose limits hold */
   c->out_max = conf->limits.queue_bytes;
   lv_conn_deadline(c, LV_MS(conf->connect_timeout_ms));
+}
+
+int lv__mqtt_conn_new(lv_gw_loop *gl, lv_conn *c) {
+  lv_mqtt_conn *mc = calloc(1, sizeof *mc);
+  if (!mc) return LV_E_NOMEM;
+  mc->gl = gl;
+  mc->state = NEW;
+  c->data = mc;
+  c->ops = &mqtt_ops;
+  begin(mc, c);
   return 0;
+}
+
+/* ---- over WebSocket ---- */
+
+static uint32_t ws_stream(lv_ws_conn *w, const uint8_t *p, uint32_t n) {
+  return packets(w->data, p, n);
+}
+static void ws_drain(lv_ws_conn *w) {
+  on_drain(w->conn);
+}
+static void ws_sent(lv_ws_conn *w, uint32_t n, lv_mono stamp) {
+  on_sent(w->conn, n, stamp);
+}
+static void ws_deadline(lv_ws_conn *w) {
+  on_deadline(w->conn);
+}
+static void ws_shutdown(lv_ws_conn *w) {
+  on_shutdown(w->conn);
+}
+static void ws_close(lv_ws_conn *w, int err) {
+  over(w->data, err);
+}
+
+/* MQTT 5.0 §6: binary frames only, the subprotocol is `mqtt`, packets need not keep to frames. A
+ * client that puts all it ever says into one message is within its rights up to message_max. */
+static const lv_ws_kind *ws_kind(void) {
+  static const lv_ws_ops ops = {.name = "mqtt over ws",
+                                .on_stream = ws_stream,
+                                .on_drain = ws_drain,
+                                .on_sent = ws_sent,
+                                .on_deadline = ws_deadline,
+                                .on_shutdown = ws_shutdown,
+                                .on_close = ws_close};
+  static const lv_slice protocols[] = {LV_SLICE("mqtt")};
+  static const lv_ws_kind kind = {
+      .ops = &ops,
+      .rules = {.message_max = 1u << 31, .frames_max = UINT32_MAX, .no_text = true},
+      .able = {.protocols = protocols, .n_protocols = 1, .need_protocol = true},
+      .out_max = 1 << 20}; /* until the conf's is set */
+  return &kind;
+}
+
+void lv__mqtt_conn_upgrade(lv_gw_loop *gl, lv_http_call *call) {
+  const lv_http_header *origin = lv_http_header_find(&call->req, LV_SLICE("Origin"));
+  lv_mqtt_conn *mc = calloc(1, sizeof *mc);
+  if (!mc) abort();
+  mc->gl = gl;
+  mc->state = NEW;
+  if (origin && origin->value.n) {
+    mc->hs = calloc(1, sizeof *mc->hs);
+    if (!mc->hs) abort();
+    mc->hs->origin = lv_slice_dup(origin->value);
+    mc->hs->origin_kind = (uint8_t)lv_origin_of(origin->value, call->req.host);
+  }
+  lv_ws_conn *w = lv_ws_upgrade(call, ws_kind(), mc);
+  if (w) {
+    begin(mc, w->conn);
+  } else {
+    handshake_free(mc->hs);
+    free(mc);
+  }
 }

@@ -5,6 +5,9 @@
 
 /* @thread loop */
 int lv__mqtt_conn_new(lv_gw_loop *gl, lv_conn *c);
+/* Answers the call: a WebSocket that carries MQTT, or what is wrong with the handshake. */
+struct lv_http_call;
+void lv__mqtt_conn_upgrade(lv_gw_loop *gl, struct lv_http_call *call);
 /* The publish queue has drained: everybody reads again. */
 void lv__mqtt_resume_all(lv_gw_loop *gl);
 

@@ -302,7 +302,7 @@ void lv_conn_resume(lv_conn *c, enum lv_pause why) {
   if (!(c->paused & why)) return;
   c->paused &= (uint8_t)~why;
   if (c->paused || c->state != LV__OPEN) return;
-  if (c->in || c->ssl || c->broken) {
+  if (c->in || c->ssl || c->broken || c->held) {
     c->reoffer = 1;
     if (!c->dirty) lv__conn_dirty(c);
   }
@@ -466,8 +466,11 @@ static void drained(lv_conn *c) {
 }
 
 static void send_queue(lv_conn *c) {
+  void (*on_flush)(lv_conn *, bool) = c->ops->on_flush;
+  if (on_flush) on_flush(c, false);
   if (c->outq.bytes > c->out_max && c->out_max) c->above = 1;
   int rc = c->ssl ? lv__tls_send(c) : lv__conn_send(c);
+  if (on_flush) on_flush(c, true);
   if (rc < 0 && c->state == LV__OPEN && rc != LV_E_PROTOCOL) {
     /* The peer is gone; what it had sent before is read first. */
     c->broken = 1;

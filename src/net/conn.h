@@ -48,6 +48,10 @@ typedef struct lv_conn_ops {
   /* The peer sends no more, but may still read. True: leave it open, the protocol closes it later;
    * NULL or false: it is closed (err 0) once the send queue is flushed. */
   bool (*on_eof)(lv_conn *c);
+  /* The send queue is about to be offered to the kernel (sent: false), or has just been (true). For
+   * a protocol that carries another one and puts its frames around what that has queued. It may add
+   * to the queue only before. May be NULL. */
+  void (*on_flush)(lv_conn *c, bool sent);
 } lv_conn_ops;
 
 enum lv_pause {
@@ -86,6 +90,8 @@ struct lv_conn {
   uint8_t dirty : 1, above : 1, writable_wait : 1, tls_want_write : 1, reoffer : 1, eof : 1,
       broken : 1, no_more : 1;
   uint8_t interest : 2, tls_more : 1, proxied : 1; /* interest: what epoll watches */
+  uint8_t held : 1; /* set by the protocol: it keeps bytes of its own, so that after a pause
+                       on_bytes is called with n = 0 */
   uint8_t out_mark; /* what the gauge of waiting bytes was told, in 1/8 steps of powers of two */
 };
 

@@ -203,7 +203,8 @@ void lv__conn_readable(lv_conn *c) {
 
 void lv__conn_reoffer(lv_conn *c) {
   assert(c->state == LV__OPEN);
-  take_kept(c);
+  if (c->held && !c->paused) (void)c->ops->on_bytes(c, c->loop->scratch, 0);
+  if (c->state == LV__OPEN) take_kept(c);
   check_full(c);
   if (c->tls_more && c->state == LV__OPEN && !c->paused && !c->eof) lv__conn_readable(c);
   if (c->broken)

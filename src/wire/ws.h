@@ -54,7 +54,7 @@ typedef struct lv_ws_rules {
   uint32_t message_max;    /* payload bytes of a message, on the wire; at most 2^31. Compressed ones
                               may have an eighth more: deflate may grow what it cannot shrink */
   uint32_t whole_max;      /* see above; the read buffer must hold so much plus a head of 14 */
-  uint16_t frames_max;     /* of one message, at least 1 */
+  uint32_t frames_max;     /* of one message, at least 1 */
   bool client;             /* we are the client: frames come unmasked; else they must be masked */
   bool deflate;            /* permessage-deflate was agreed on: RSV1 is allowed */
   bool no_text, no_binary; /* messages of that kind are refused (1003) */
@@ -66,7 +66,7 @@ typedef struct lv_ws {
   uint32_t held;   /* of these: bytes in the buffer that are unmasked and checked already */
   uint32_t bytes;  /* payload bytes of this message, with the current frame's */
   uint32_t key;    /* mask, turned so that the next byte to unmask comes first */
-  uint16_t frames; /* of this message */
+  uint32_t frames; /* of this message */
   uint8_t head;    /* first byte of the current frame */
   uint8_t op;      /* of the message: TEXT or BINARY; 0: none is open */
   uint8_t utf8;    /* lv_ws_utf8 of the message */

@@ -1,5 +1,6 @@
 /* seek.c: places by offset, by number from the end and by time are those that the feed showed. */
 #include "conform.h"
+#include <stdlib.h>
 #include <stdio.h>
 
 typedef struct seeking {
