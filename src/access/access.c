@@ -1,6 +1,8 @@
 /* access.c: a request's credentials to a key. Keys are compared in constant time (core/conf); what
  * was presented is neither logged nor answered. @thread loop */
 #include "access/access.h"
+#include "access/access_int.h"
+#include "net/origin.h"
 
 enum { KEY_TEXT_MAX = 256 }; /* longer ones are no keys of ours */
 
@@ -83,10 +85,19 @@ static int presented(const lv_http_req *req, uint8_t buf[KEY_TEXT_MAX], bool *re
   return in_query && !lv_slice_eq(*ret, from_query) ? LV_E_INVALID : 0;
 }
 
+/* What a browser adds by itself (its certificate, its place in the network) it would lend to any
+ * page: that needs a page of the app's list, or of our own. */
+static bool lent(const lv_app *app, const lv_http_req *req) {
+  lv_slice origin;
+  return !lv__access_origin(req, &origin) ||
+         !lv_origin_allowed(app, origin, lv_origin_of(origin, req->host), true);
+}
+
 /* Whoever gives nothing, or something that is no key of ours (clients that must send an apiKey send
  * any word), is nobody, where nobody is let in; a key that is wrong is refused even there. */
-static int nobody(lv_realm *r, lv_conf *conf, lv_auth **ret_auth) {
+static int nobody(lv_realm *r, lv_conf *conf, const lv_http_req *req, lv_auth **ret_auth) {
   if (!conf->anonymous || conf->n_apps == 0) return LV_E_BAD_AUTH;
+  if (lent(&conf->apps[0], req)) return LV_E_FORBIDDEN;
   *ret_auth = lv_auth_get(r, conf, &conf->apps[0], NULL);
   return 0;
 }
@@ -101,8 +112,8 @@ static int find(lv_realm *r, lv_conf *conf, const lv_http_call *call, lv_auth **
     has = false;
   if (has) return lv_access_key(r, conf, text, ret_auth);
   const lv_key *key = lv_access_certificate(conf, call->conn);
-  if (!key) return nobody(r, conf, ret_auth);
-  if (!key->app) return LV_E_FORBIDDEN;
+  if (!key) return nobody(r, conf, &call->req, ret_auth);
+  if (!key->app || lent(key->app, &call->req)) return LV_E_FORBIDDEN;
   *ret_auth = lv_auth_get(r, conf, key->app, key);
   return 0;
 }

@@ -8,7 +8,9 @@
  *
  * Any page of any origin may learn that it may not do something: until the app is known everything
  * carries `Access-Control-Allow-Origin: *`; then the app's list decides. Cookies and other ambient
- * credentials are never looked at, so a page can do no more than its key allows.
+ * credentials are never looked at, so a page can do no more than its key allows. What a browser
+ * lends a page (a client certificate; being nobody, from where it stands) counts only for pages of
+ * the app's list and our own (net/origin.h).
  *
  * Neither a key nor a query string is ever logged or answered. @thread loop, but for what says
  * otherwise. */
@@ -18,7 +20,8 @@
 #include "session/session.h"
 
 /* Who asks? 0 and a new reference; LV_E_BAD_AUTH (401): no key, an unknown one, another scheme than
- * Bearer; LV_E_FORBIDDEN (403): an administrator's key, which has no app; LV_E_INVALID (400): more
+ * Bearer; LV_E_FORBIDDEN (403): an administrator's key, which has no app, or a page
+ * that may not use what its browser lends; LV_E_INVALID (400): more
  * than one key, or one that does not decode. Failures of the first two kinds are counted. The call
  * must have its connection (it has, inside of its handler). */
 int lv_access_http(lv_realm *r, lv_conf *conf, const lv_http_call *call, lv_auth **ret_auth);
@@ -36,8 +39,8 @@ static inline uint8_t lv_access_proto(const lv_conn *c) {
 enum { LV_ACCESS_CORS_MAX = 3 };
 uint32_t lv_access_cors(const lv_http_call *call, const lv_auth *auth, lv_http_header *dst,
                         uint32_t max);
-/* Whether a page of that origin may open a WebSocket to the app: no Origin at all (no page), an
- * empty list, or one of the list. @thread any */
+/* Whether a page of that origin may open a WebSocket to the app: no Origin at all (no page), a page
+ * of ours, an empty list, or one of the list. @thread any */
 bool lv_access_origin_ok(const lv_app *app, const lv_http_req *req);
 /* Handler for an OPTIONS route beside those that pages may use: 204 with what is allowed. */
 void lv_access_preflight(lv_http_call *call, void *arg);

@@ -2,26 +2,29 @@
  * mode is never used: no cookies, no Access-Control-Allow-Credentials; the key in the request
  * decides. @thread loop */
 #include "access/access.h"
+#include "access/access_int.h"
+#include "net/origin.h"
 #include <assert.h>
 #include <stdio.h>
 
 enum { HEADERS_MAX = 8 + LV_ACCESS_CORS_MAX };
 
-/* Origins are compared as they are serialised (RFC 6454 §6.2): scheme and host in lower case. */
-static bool listed(const lv_app *app, lv_slice origin) {
-  for (uint32_t i = 0; i < app->n_origins; i++)
-    if (lv_slice_caseeq(app->origins[i], origin)) return true;
-  return app->n_origins == 0;
+bool lv__access_origin(const lv_http_req *req, lv_slice *ret) {
+  bool has = false;
+  *ret = (lv_slice){0};
+  for (uint32_t i = 0; i < req->n_headers; i++) {
+    if (!lv_slice_caseeq(req->headers[i].name, LV_SLICE("Origin"))) continue;
+    if (has) return false;
+    has = true;
+    *ret = req->headers[i].value.n ? req->headers[i].value : LV_SLICE("null");
+  }
+  return true;
 }
 
 bool lv_access_origin_ok(const lv_app *app, const lv_http_req *req) {
-  const lv_http_header *origin = NULL;
-  for (uint32_t i = 0; i < req->n_headers; i++) {
-    if (!lv_slice_caseeq(req->headers[i].name, LV_SLICE("Origin"))) continue;
-    if (origin) return false;
-    origin = &req->headers[i];
-  }
-  return !origin || listed(app, origin->value);
+  lv_slice origin;
+  return lv__access_origin(req, &origin) &&
+         lv_origin_allowed(app, origin, lv_origin_of(origin, req->host), false);
 }
 
 uint32_t lv_access_cors(const lv_http_call *call, const lv_auth *auth, lv_http_header *dst,

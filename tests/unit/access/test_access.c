@@ -140,6 +140,24 @@ static void test_nobody(void **state) {
   teardown(&f);
 }
 
+/* What the browser brings along is not the page's to use. */
+static void test_lent(void **state) {
+  fix f;
+  (void)state;
+  setup(&f, true);
+  assert_string_equal(who(&f, "", "Origin: https://x.example\r\n"), "FORBIDDEN");
+  assert_string_equal(who(&f, "", "Origin: null\r\n"), "FORBIDDEN");
+  assert_string_equal(who(&f, "", "Origin:\r\n"), "FORBIDDEN");
+  assert_string_equal(who(&f, with("apiKey=*", f.full), "Origin: https://x.example\r\n"),
+                      "one/full");
+  f.peer = (struct lv_conn_peer){.cn = "two", .names = true};
+  f.conn.peer = &f.peer;
+  assert_string_equal(who(&f, "", "Origin: https://x.example\r\n"), "FORBIDDEN");
+  assert_string_equal(who(&f, "", "Origin: https://a.example\r\n"), "two/two");
+  assert_string_equal(who(&f, "", ""), "two/two");
+  teardown(&f);
+}
+
 static void test_certificates(void **state) {
   fix f;
   (void)state;
@@ -222,8 +240,9 @@ static void test_origins(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_keys), cmocka_unit_test(test_nobody),
-                                     cmocka_unit_test(test_certificates),
-                                     cmocka_unit_test(test_cors), cmocka_unit_test(test_origins)};
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(test_keys),         cmocka_unit_test(test_nobody),
+      cmocka_unit_test(test_certificates), cmocka_unit_test(test_lent),
+      cmocka_unit_test(test_cors),         cmocka_unit_test(test_origins)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
