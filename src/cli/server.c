@@ -5,6 +5,7 @@
 #include "core/buf.h"
 #include "core/log.h"
 #include "gateway/gateway.h"
+#include "hub/hub.h"
 #include "net/http.h"
 #include "net/http_ops.h"
 #include "net/ws.h"
@@ -18,6 +19,7 @@ struct lv_server {
   lv_broker *broker;
   lv_realm *realm;
   lv_gateway *gateway;
+  lv_hub *hub;
   lv_router *router;
   lv_http_server http;
   lv_http_ops ops;
@@ -85,7 +87,9 @@ typedef struct lv_start_arg {
 
 static void loop_init(lv_loop *loop, void *arg) {
   lv_start_arg *st = arg;
-  st->err = lv_gateway_loop_init(st->server->gateway, loop);
+  lv_server *s = st->server;
+  st->err = lv_gateway_loop_init(s->gateway, loop);
+  if (!st->err) st->err = lv_hub_loop_init(s->hub, loop, lv_gateway_shard(s->gateway, loop));
 }
 
 static int start_loops(lv_server *s, char *why) {
@@ -142,6 +146,7 @@ static int open_net(lv_server *s, char *why) {
   s->ops.trouble_arg = s;
   lv_http_ops_routes(&s->ops, s->router);
   lv_gateway_routes(s->gateway, s->router, s->conf);
+  lv_hub_routes(s->hub, s->router);
   if (!s->conf->path) lv_ws_echo_route(s->router); /* a development instance */
   lv_http_server_init(&s->http, s->router, s->conf);
   accept[LV_PROTO_MQTT] = accept[LV_PROTO_MQTTS] = lv_gateway_accept(s->gateway);
@@ -180,6 +185,7 @@ int lv_server_start(lv_conf *conf, lv_disk *disk, lv_server **ret_server, char *
   if (!err) err = lv_gateway_new(s->realm, &s->gateway);
   if (!err)
     err = tell_folder(s, lv_realm_open(s->realm, s->broker, s->loops, s->n_loops, why), why);
+  if (!err) err = lv_hub_new(s->realm, s->broker, &s->hub);
   if (!err) err = start_loops(s, why);
   lv_metrics_role("serve");
   if (!err) lv_metrics_source(put_broker, s->broker);
@@ -211,7 +217,9 @@ int lv_server_reload(lv_server *s, lv_conf *conf, char *why) {
 }
 
 static void quiesce(lv_loop *loop, void *arg) {
-  lv_gateway_loop_quiesce(arg, loop);
+  lv_server *s = arg;
+  lv_hub_loop_quiesce(s->hub, loop);
+  lv_gateway_loop_quiesce(s->gateway, loop);
 }
 
 uint32_t lv_server_stop(lv_server *s) {
@@ -219,17 +227,20 @@ uint32_t lv_server_stop(lv_server *s) {
   atomic_store(&s->ops.ready, LV_READY_DRAINING);
   if (s->net) cut = lv_net_shutdown(s->net, s->conf->drain_ms);
   for (int i = 0; i < s->n_loops; i++)
-    if (s->started[i]) lv_loop_call_wait(s->loops[i], quiesce, s->gateway);
+    if (s->started[i]) lv_loop_call_wait(s->loops[i], quiesce, s);
   for (int i = 0; i < s->n_loops; i++)
     if (s->started[i]) lv_loop_stop(s->loops[i]);
   lv_metrics_source(NULL, NULL);
   if (s->broker) s->broker->ops->close(s->broker);
+  for (int i = 0; i < s->n_loops; i++)
+    if (s->hub && s->loops[i]) lv_hub_loop_done(s->hub, s->loops[i]);
   for (int i = 0; i < s->n_loops; i++)
     if (s->gateway && s->loops[i]) lv_gateway_loop_done(s->gateway, s->loops[i]);
   if (s->net) lv_net_free(s->net);
   for (int i = 0; i < s->n_loops; i++)
     if (s->loops[i]) lv_loop_free(s->loops[i]);
   lv_router_free(s->router);
+  lv_hub_free(s->hub);
   lv_gateway_free(s->gateway);
   lv_realm_free(s->realm);
   s->disk->ops->free(s->disk);

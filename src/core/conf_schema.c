@@ -145,6 +145,8 @@ static const lv__conf_section retention_inherited = {.title = "retention",
       WORD("content", lv_chan_conf, content, content_words, "auto", "what values are"),            \
       WORD("slow", lv_chan_conf, slow, slow_words, "drop-oldest",                                  \
            "what meets a subscriber at QoS 0 that does not keep up; QoS 1 and 2 never drop"),      \
+      WORD("slow_customer", lv_chan_conf, slow_hub, slow_words, "disconnect",                      \
+           "the same for a customer over WebSocket or Server-Sent Events (closed with 1013)"),     \
   {                                                                                                \
     .name = "retention", .type = LV__CONF_SECTION, .section = &retention,                          \
     .help = "how much is kept"                                                                     \

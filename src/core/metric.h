@@ -72,6 +72,8 @@
     "Deliveries sent again (DUP), not in `out`")                                                   \
   X(HUB_RETAINED, "lavva_hub_retained_messages_total", "app,protocol",                             \
     "Retained messages sent on subscribe, not in `out`")                                           \
+  X(HUB_REPLAYED, "lavva_hub_replayed_messages_total", "app,protocol",                             \
+    "Messages of snapshots and resumes sent to customers, not in `out`")                           \
   X(DROP_HUB_DISCONNECTED, "lavva_drops_total",                                                    \
     "stage=\"hub\",reason=\"disconnected\",app,protocol", "")                                      \
   X(DROP_HUB_SLOW, "lavva_drops_total", "stage=\"hub\",reason=\"slow\",app,protocol", "")          \

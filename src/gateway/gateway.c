@@ -70,6 +70,10 @@ void lv_gateway_loop_done(lv_gateway *g, lv_loop *loop) {
   g->loops[loop->index] = NULL;
 }
 
+lv_shard *lv_gateway_shard(lv_gateway *g, const lv_loop *loop) {
+  return g->loops[loop->index]->shard;
+}
+
 static int on_accept(lv_conn *c, void *arg) {
   lv_gateway *g = arg;
   return lv__mqtt_conn_new(g->loops[c->loop->index], c);

@@ -24,6 +24,8 @@ int lv_gateway_loop_init(lv_gateway *g, lv_loop *loop);
 void lv_gateway_loop_quiesce(lv_gateway *g, lv_loop *loop);
 /* Frees the loop's part. @thread main, the loop has stopped */
 void lv_gateway_loop_done(lv_gateway *g, lv_loop *loop);
+/* The loop's shard. @thread loop */
+lv_shard *lv_gateway_shard(lv_gateway *g, const lv_loop *loop);
 /* Adds what devices ask for over HTTP: publishing, and MQTT over WebSocket (MQTT 5.0 §6). The
  * gateway outlives the router's use. @thread main */
 void lv_gateway_routes(lv_gateway *g, lv_router *router, const lv_conf *conf);

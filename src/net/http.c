@@ -216,16 +216,16 @@ void lv_http_answer_send(lv_http_call *call, const lv_http_answer *a) {
   call_free(call);
 }
 
-bool lv_http_upgrade(lv_http_call *call, const lv_http_header *headers, uint32_t n_headers,
-                     const lv_conn_ops *ops, void *data) {
+/* The head of an answer, then the connection is another protocol's. */
+static bool hand_over(lv_http_call *call, const lv_http_resp *r, const lv_conn_ops *ops,
+                      void *data) {
   assert(call->magic == CALL_MAGIC && !call->priv->answered && lv_loop_here(call->loop));
   http *h = call->priv->http;
   lv_conn *c = call->conn;
   uint8_t head[HEAD_CAP];
-  lv_http_resp r = {.status = 101, .minor = 1, .headers = headers, .n_headers = n_headers};
-  int n = lv_http_resp_encode(&r, head, sizeof head);
+  int n = lv_http_resp_encode(r, head, sizeof head);
   assert(n > 0);
-  if (!h || h->draining || h->eof || call->req.minor == 0) {
+  if (!h || h->draining || h->eof || (r->status == 101 && call->req.minor == 0)) {
     lv_http_answer_err(call, LV_E_SHUTDOWN);
     return false;
   }
@@ -238,6 +238,22 @@ bool lv_http_upgrade(lv_http_call *call, const lv_http_header *headers, uint32_t
   free(h);
   call_free(call);
   return true;
+}
+
+bool lv_http_upgrade(lv_http_call *call, const lv_http_header *headers, uint32_t n_headers,
+                     const lv_conn_ops *ops, void *data) {
+  lv_http_resp r = {.status = 101, .minor = 1, .headers = headers, .n_headers = n_headers};
+  return hand_over(call, &r, ops, data);
+}
+
+bool lv_http_stream(lv_http_call *call, const lv_http_header *headers, uint32_t n_headers,
+                    const lv_conn_ops *ops, void *data) {
+  lv_http_resp r = {.status = 200,
+                    .minor = call->req.minor,
+                    .date = date_now(call->loop),
+                    .headers = headers,
+                    .n_headers = n_headers};
+  return hand_over(call, &r, ops, data);
 }
 
 void lv_http_answer_text(lv_http_call *call, uint16_t status, const char *text) {

@@ -194,6 +194,10 @@ static bool same_key(const lv_auth *a, lv_conf *conf, lv_auth **ret, lv_realm *r
   return false;
 }
 
+int lv_auth_renew(lv_realm *r, lv_conf *conf, const lv_auth *old, lv_auth **ret) {
+  return same_key(old, conf, ret, r) ? 0 : LV_E_BAD_AUTH;
+}
+
 static void reload_shard(lv_loop *loop, lv_mail *mail) {
   lv_reload_mail *m = (lv_reload_mail *)mail;
   lv_shard *s = m->shard;
@@ -212,6 +216,7 @@ static void reload_shard(lv_loop *loop, lv_mail *mail) {
       s->link->close(sess->conn, LV_E_FORBIDDEN);
     }
   }
+  for (lv_shard_watch *w = s->watches; w; w = w->next) w->fn(w->arg, s->conf);
   free(m);
 }
 

@@ -80,6 +80,17 @@ void lv_shard_free(lv_shard *s);
 lv_pub *lv_shard_pub(lv_shard *s);
 lv_broker *lv_shard_broker(lv_shard *s);
 lv_conf *lv_shard_conf(lv_shard *s);
+/* Who else wants to know, on this loop, that there is a new document (lv_realm_reload). The memory
+ * is the caller's and stays until the shard is freed. @thread loop */
+typedef struct lv_shard_watch {
+  struct lv_shard_watch *next;
+  void (*fn)(void *arg, lv_conf *conf);
+  void *arg;
+} lv_shard_watch;
+void lv_shard_watch_add(lv_shard *s, lv_shard_watch *w);
+/* The same credential in a new document: 0 and a new reference; LV_E_BAD_AUTH: it is there no more.
+ * @thread any */
+int lv_auth_renew(lv_realm *r, lv_conf *conf, const lv_auth *old, lv_auth **ret);
 
 /* ---- publishing without a session (HTTP, WebSocket) ---- */
 /* Where a publish to this topic (checked) goes: the channel, which may be made by it, and where the

@@ -359,6 +359,10 @@ lv_pub *lv_shard_pub(lv_shard *s) {
 lv_broker *lv_shard_broker(lv_shard *s) {
   return s->broker;
 }
+void lv_shard_watch_add(lv_shard *s, lv_shard_watch *w) {
+  w->next = s->watches;
+  s->watches = w;
+}
 lv_conf *lv_shard_conf(lv_shard *s) {
   return s->conf;
 }

@@ -1,0 +1,166 @@
+/* fan.c: the loop's place on the broker's feed, and fan-out.
+ *
+ * The messages of a batch are sorted by channel; each channel's run is encoded once for every
+ * variant that somebody listens to, frame behind frame. A subscription that takes everything gets
+ * the whole run as one reference; one with a filter, one that conflates or one that is slow gets
+ * its messages one by one. @thread loop */
+#include "hub/hub_int.h"
+#include <stdlib.h>
+
+typedef struct fan {
+  lv__hub_loop *hl;
+  lv__hub_chan *ch;
+  lv__hub_group *g;
+  lv_mono stamp;
+  uint32_t first, n; /* messages of ch->run whose frames lie in `f` */
+  uint64_t bytes;    /* of their values */
+  lv__frame f;       /* all of them */
+  uint32_t *size;    /* of each */
+  uint32_t framed[LV_KPI_PROTO_COUNT]; /* subscriptions that got all of it */
+} fan;
+
+/* Message by message: what the whole run is not for. */
+static void give_some(fan *x, lv__hub_sub *sub) {
+  lv__frame part = {x->f.block, x->f.p, 0};
+  for (uint32_t i = 0; i < x->n; i++) {
+    const lv_rec *rec = x->ch->run[x->first + i].rec;
+    part.p += part.n;
+    part.n = x->size[i];
+    if (!part.n || rec->lsn < sub->from || !lv__filter_pass(sub->filter, rec)) continue;
+    lv__hub_count_owed(sub, 1);
+    lv__hold_give(sub, &part, rec, x->stamp);
+    if (sub->hc->closing) return;
+  }
+}
+
+/* Whether a subscription simply takes all of the run. */
+static inline bool takes_all(const fan *x, const lv__hub_sub *sub) {
+  return !sub->filter && sub->from <= x->ch->run[x->first].rec->lsn && lv__hold_plain(sub) &&
+         !lv__hub_slow(sub->hc);
+}
+
+static void count_framed(const fan *x) {
+  lv_chan *chan = x->ch->chan;
+  lv_metrics *base = x->hl->loop->metrics;
+  uint32_t all = 0;
+  for (uint32_t p = 0; p < LV_KPI_PROTO_COUNT; p++) {
+    if (!x->framed[p]) continue;
+    lv_count(lv_metrics_row(base, chan->app_id, p), LV_C_HUB_OUT_BYTES, x->framed[p] * x->bytes);
+    all += x->framed[p];
+  }
+  if (!all) return;
+  lv_metrics *app = lv_metrics_row(base, chan->app_id, LV_KPI_NONE);
+  lv_count(app, LV_C_HUB_OWED, (uint64_t)all * x->n);
+  lv_gauge(app, LV_G_PENDING, (int64_t)all * x->n);
+  lv_chan_row *row = lv_metrics_chan_row(base, lv_chan_kpi(chan));
+  lv_chan_count(row, LV_CH_OUT, (uint64_t)all * x->n);
+  lv_chan_count(row, LV_CH_OUT_BYTES, all * x->bytes);
+}
+
+static void run_end(fan *x) {
+  if (x->n == 0 || x->f.n == 0) {
+    x->n = 0;
+    return;
+  }
+  memset(x->framed, 0, sizeof x->framed);
+  for (uint32_t i = 0; i < x->g->n_live; i++) {
+    lv__hub_sub *sub = x->g->live[i];
+    if (sub->hc->closing) continue;
+    if (takes_all(x, sub)) {
+      lv__hub_send(sub->hc, &x->f, x->n, x->stamp);
+      x->framed[sub->hc->proto]++;
+    } else {
+      give_some(x, sub);
+    }
+  }
+  count_framed(x);
+  x->n = 0;
+  x->bytes = 0;
+  x->f = (lv__frame){0};
+}
+
+/* One more message behind the run; a run ends with its block. */
+static void run_add(fan *x, uint32_t i) {
+  const lv__run_rec *r = &x->ch->run[i];
+  lv_chan *chan = x->ch->chan;
+  lv_hub_data d = {.rec = r->rec,
+                   .kind = r->kind,
+                   .has_pos = x->g->v.pos,
+                   .pos = {lv__hub_epoch(x->hl, chan->durability), r->rec->offset}};
+  uint32_t bound = lv__frame_bound(x->g->v, &d);
+  lv__frame f;
+  if (!lv__frames_fit(&x->hl->frames, bound)) {
+    run_end(x);
+    if (!lv__frames_room(&x->hl->frames, bound)) {
+      for (uint32_t k = 0; k < x->g->n_live; k++) {
+        lv__hub_count_owed(x->g->live[k], 1);
+        lv__hub_count_drop(x->g->live[k], LV_C_DROP_HUB_TOO_BIG, 1);
+      }
+      return;
+    }
+  }
+  if (lv__frame_put(x->hl, &x->hl->frames, x->g->v, &d, &f)) return;
+  if (x->n == 0) {
+    x->first = i;
+    x->f = (lv__frame){f.block, f.p, 0};
+  }
+  x->size[x->n++] = f.n;
+  x->f.n += f.n;
+  x->bytes += lv_rec_val(r->rec).n;
+}
+
+/* A channel's run for all who listen. */
+static void fan_chan(lv__hub_loop *hl, lv__hub_chan *ch, lv_mono stamp) {
+  uint32_t *size = (uint32_t *)(void *)hl->loop->scratch;
+  fan x = {.hl = hl, .ch = ch, .stamp = stamp, .size = size};
+  bool kinds = false;
+  for (x.g = ch->groups; x.g; x.g = x.g->next) {
+    if (!x.g->n_live) continue;
+    for (uint32_t i = 0; i < ch->n_run && !kinds; i++)
+      ch->run[i].kind = lv_hub_kind(ch->chan->content, lv_rec_val(ch->run[i].rec));
+    kinds = true;
+    for (uint32_t i = 0; i < ch->n_run; i++) {
+      if (x.n == LV_SCRATCH_SIZE / sizeof *size) run_end(&x);
+      if (x.n && x.first + x.n != i) run_end(&x); /* one could not be encoded */
+      run_add(&x, i);
+    }
+    run_end(&x);
+  }
+  ch->n_run = 0;
+}
+
+static void run_push(lv__hub_chan *ch, const lv_rec *rec) {
+  if (ch->n_run == ch->cap_run) {
+    ch->cap_run = ch->cap_run ? ch->cap_run * 2 : 16;
+    ch->run = realloc(ch->run, ch->cap_run * sizeof *ch->run);
+    if (!ch->run) abort();
+  }
+  ch->run[ch->n_run++] = (lv__run_rec){rec, 0};
+}
+
+void lv__hub_feed(lv_loop *loop, lv_batch *batch, void *arg) {
+  lv__hub_loop *hl = arg;
+  lv__hub_chan *touched = NULL, **tail = &touched;
+  (void)loop;
+  for (const lv_rec *rec = lv_batch_first(batch); rec; rec = lv_batch_next(batch, rec)) {
+    if (rec->kind != LV_REC_MSG || rec->chan >= hl->n_chans) continue;
+    lv__hub_chan *ch = hl->chans[rec->chan];
+    if (!ch) continue;
+    ch->seen_end = rec->lsn + 1;
+    if (!ch->n_subs) continue;
+    if (!ch->n_run) {
+      *tail = ch;
+      tail = &ch->touched;
+      ch->touched = NULL;
+    }
+    run_push(ch, rec);
+  }
+  lv_mono stamp = batch->read_at;
+  while (touched) {
+    lv__hub_chan *ch = touched;
+    touched = ch->touched;
+    ch->touched = NULL;
+    fan_chan(hl, ch, stamp);
+  }
+  hl->seen.lsn[batch->log] = batch->lsn_end;
+}

@@ -1,0 +1,307 @@
+/* snap.c: a channel's last messages, collected from the log and encoded, and kept while they are
+ * asked for.
+ *
+ *   ask ─fresh─▶ the cached one                    (no read, no encoding)
+ *    └─stale──▶ job: [seek] → read … → new snapshot ─▶ all who wait
+ *
+ * A snapshot that is only a little old is continued: the job reads from its end and copies the
+ * frames' places. With a filter the job is of its own and nothing is kept. A job that everybody has
+ * left goes on to its end. @thread loop */
+#include "hub/hub_int.h"
+#include <stdlib.h>
+
+enum { ROUNDS_MAX = 3 };
+
+typedef struct lv__snap_job {
+  struct lv__snap_job *next, **pprev; /* in hl->jobs */
+  lv__hub_loop *hl;
+  lv__hub_group *group; /* where the result is kept; NULL: nowhere */
+  lv__hub_chan *ch;
+  lv__variant v;
+  lv__filter *filter;
+  lv__snap_wait *waits, **waits_tail;
+  lv_seek seek;
+  lv_read read;
+  lv_chan *only;
+  lv__frames frames;
+  lv__snap_frame *f;
+  uint32_t n, cap, rounds;
+  uint64_t bytes, next_offset, until;
+} lv__snap_job;
+
+static void read_more(lv__snap_job *job, uint64_t from);
+static void job_start(lv__snap_job *job);
+
+void lv__snap_unref(lv__snap *s) {
+  if (!s || --s->refs) return;
+  for (uint32_t i = 0; i < s->n; i++) lv_block_unref(s->f[i].f.block);
+  free(s);
+}
+
+/* ---- collecting ---- */
+
+static void drop_front(lv__snap_job *job, uint32_t k) {
+  for (uint32_t i = 0; i < k; i++) {
+    job->bytes -= job->f[i].f.n;
+    lv_block_unref(job->f[i].f.block);
+  }
+  job->n -= k;
+  memmove(job->f, job->f + k, job->n * sizeof *job->f);
+}
+
+/* What is too old, and what is too much. */
+static void trim(lv__snap_job *job) {
+  uint64_t oldest = job->next_offset > LV__HUB_SNAPSHOT ? job->next_offset - LV__HUB_SNAPSHOT : 0;
+  uint64_t bytes = job->bytes;
+  uint32_t k = 0;
+  while (k < job->n && (job->f[k].offset < oldest ||
+                        (bytes > LV__HUB_SNAPSHOT_BYTES && k + 1 < job->n)))
+    bytes -= job->f[k++].f.n;
+  if (k) drop_front(job, k);
+}
+
+static void push(lv__snap_job *job, lv__frame f, uint64_t offset) {
+  if (job->n == job->cap) {
+    job->cap = job->cap ? job->cap * 2 : 32;
+    job->f = realloc(job->f, job->cap * sizeof *job->f);
+    if (!job->f) abort();
+  }
+  lv_block_ref(f.block);
+  job->f[job->n++] = (lv__snap_frame){f, offset};
+  job->bytes += f.n;
+}
+
+static void take(lv__snap_job *job, const lv_rec *rec) {
+  lv__frame f;
+  job->next_offset = rec->offset + 1;
+  if (!lv__filter_pass(job->filter, rec) || lv__rec_expired(job->hl, rec)) return;
+  lv_hub_data d = lv__data_of(job->hl, job->ch->chan, rec, job->v.pos);
+  if (!lv__frames_room(&job->frames, lv__frame_bound(job->v, &d))) return;
+  if (lv__frame_put(job->hl, &job->frames, job->v, &d, &f) == 0) push(job, f, rec->offset);
+}
+
+static lv__snap *result(lv__snap_job *job, uint64_t lsn_end) {
+  trim(job);
+  lv__snap *s = malloc(sizeof *s + job->n * sizeof s->f[0]);
+  if (!s) abort();
+  *s = (lv__snap){.refs = 1,
+                  .n = job->n,
+                  .lsn_end = lsn_end,
+                  .next_offset = job->next_offset,
+                  .bytes = job->bytes};
+  if (job->n) memcpy(s->f, job->f, job->n * sizeof s->f[0]);
+  job->n = 0;
+  job->bytes = 0;
+  return s;
+}
+
+/* ---- jobs ---- */
+
+static void job_free(lv__snap_job *job) {
+  drop_front(job, job->n);
+  if (job->group) job->group->job = NULL;
+  *job->pprev = job->next;
+  if (job->next) job->next->pprev = job->pprev;
+  lv__filter_unref(job->filter);
+  lv_block_unref(job->frames.block);
+  free(job->f);
+  free(job);
+}
+
+void lv__snap_jobs_free(lv__hub_loop *hl) {
+  while (hl->jobs) job_free(hl->jobs);
+}
+
+static lv__snap_wait *pop(lv__snap_wait **list) {
+  lv__snap_wait *w = *list;
+  if (!w) return NULL;
+  *list = w->next;
+  if (w->next) w->next->pprev = list;
+  w->next = NULL;
+  w->pprev = NULL;
+  return w;
+}
+
+void lv__snap_cancel(lv__snap_wait *w) {
+  if (!w->pprev) return;
+  *w->pprev = w->next;
+  if (w->next) w->next->pprev = w->pprev;
+  w->next = NULL;
+  w->pprev = NULL;
+}
+
+static void wait_add(lv__snap_job *job, lv__snap_wait *w) {
+  lv__snap_wait **p = &job->waits;
+  w->next = *p; /* in no order: each of them is another connection, or its own channel */
+  w->pprev = p;
+  if (w->next) w->next->pprev = &w->next;
+  *p = w;
+}
+
+/* Tells those whom this snapshot is new enough for; the others wait for the next round. */
+static void job_done(lv__snap_job *job, lv__snap *snap, int err) {
+  lv__snap_wait *list = job->waits, *w, *rest = NULL;
+  job->waits = NULL;
+  if (list) list->pprev = &list;
+  if (job->group && snap) {
+    lv__snap_unref(job->group->snap);
+    job->group->snap = snap;
+    snap->refs++;
+  }
+  while ((w = pop(&list))) {
+    if (snap && w->need > snap->next_offset && job->rounds < ROUNDS_MAX) {
+      w->next = rest;
+      w->pprev = &rest;
+      if (rest) rest->pprev = &w->next;
+      rest = w;
+      continue;
+    }
+    if (snap) snap->refs++;
+    w->done(w, snap, err);
+  }
+  while ((w = pop(&rest))) wait_add(job, w);
+  lv__snap_unref(snap);
+  if (job->waits && !job->hl->ended)
+    job_start(job);
+  else
+    job_free(job);
+}
+
+void lv__snap_jobs_end(lv__hub_loop *hl) {
+  for (lv__snap_job *job = hl->jobs; job; job = job->next) {
+    lv__snap_wait *w;
+    while ((w = pop(&job->waits))) w->done(w, NULL, LV_E_SHUTDOWN);
+  }
+}
+
+static void read_done(lv_read *rd) {
+  lv__snap_job *job = rd->arg;
+  int err = rd->err;
+  uint64_t next = rd->next;
+  uint32_t n = rd->n;
+  for (uint32_t i = 0; i < n; i++) take(job, rd->recs[i]);
+  lv_broker_read_free(rd);
+  trim(job);
+  if (err || job->hl->ended)
+    job_done(job, NULL, err ? err : LV_E_SHUTDOWN);
+  else if (next >= job->until || (n == 0 && next <= rd->from))
+    job_done(job, result(job, next > job->until ? next : job->until), 0);
+  else
+    read_more(job, next);
+}
+
+static void read_more(lv__snap_job *job, uint64_t from) {
+  job->read = (lv_read){.loop = job->hl->loop,
+                        .log = job->only->durability,
+                        .from = from,
+                        .until = job->until,
+                        .chans = &job->only,
+                        .n_chans = 1,
+                        .max_count = LV__HUB_READ_COUNT,
+                        .max_bytes = LV__HUB_READ_BYTES,
+                        .done = read_done,
+                        .arg = job};
+  int err = job->hl->broker->ops->read(job->hl->broker, &job->read);
+  if (err) job_done(job, NULL, err);
+}
+
+static void seek_done(lv_seek *seek) {
+  lv__snap_job *job = seek->arg;
+  if (seek->err || job->hl->ended) {
+    job_done(job, NULL, seek->err ? seek->err : LV_E_SHUTDOWN);
+    return;
+  }
+  job->next_offset = seek->offset;
+  if (seek->lsn > job->until) job->until = seek->lsn;
+  read_more(job, seek->lsn);
+}
+
+/* From the end of the one that is there, unless the log begins behind its first message now. */
+static bool carry_on(lv__snap_job *job) {
+  lv__snap *old = job->group ? job->group->snap : NULL;
+  uint64_t first = atomic_load(&job->only->first_offset);
+  if (!old || (old->n && old->f[0].offset < first) || old->lsn_end > job->until) return false;
+  for (uint32_t i = 0; i < old->n; i++) push(job, old->f[i].f, old->f[i].offset);
+  job->next_offset = old->next_offset;
+  return true;
+}
+
+static void job_start(lv__snap_job *job) {
+  if (job->hl->ended) {
+    job_done(job, NULL, LV_E_SHUTDOWN);
+    return;
+  }
+  job->rounds++;
+  job->until = job->hl->broker->ops->visible(job->hl->broker).lsn[job->only->durability];
+  drop_front(job, job->n);
+  if (carry_on(job)) {
+    read_more(job, job->group->snap->lsn_end);
+    return;
+  }
+  job->seek = (lv_seek){.loop = job->hl->loop,
+                        .chan = job->only,
+                        .by = LV_SEEK_LAST,
+                        .value = LV__HUB_SNAPSHOT,
+                        .done = seek_done,
+                        .arg = job};
+  int err = job->hl->broker->ops->seek(job->hl->broker, &job->seek);
+  if (err) job_done(job, NULL, err);
+}
+
+static lv__snap_job *job_new(lv__hub_loop *hl, lv__hub_group *g, lv__filter *filter) {
+  lv__snap_job *job = calloc(1, sizeof *job);
+  if (!job) abort();
+  job->hl = hl;
+  job->ch = g->ch;
+  job->only = g->ch->chan;
+  job->v = g->v;
+  job->filter = lv__filter_ref(filter);
+  job->next = hl->jobs;
+  job->pprev = &hl->jobs;
+  if (job->next) job->next->pprev = &job->next;
+  hl->jobs = job;
+  return job;
+}
+
+static bool fresh(const lv__hub_group *g) {
+  const lv__snap *s = g->snap;
+  const lv_chan *c = g->ch->chan;
+  return s && s->next_offset == atomic_load(&c->next_offset) &&
+         (!s->n || s->f[0].offset >= atomic_load(&c->first_offset));
+}
+
+typedef struct lv__late { /* a job that could not start tells so, but not inside the call */
+  lv_mail mail;
+  lv__snap_job *job;
+} lv__late;
+static void late_start(lv_loop *loop, lv_mail *mail) {
+  lv__late *late = (lv__late *)mail;
+  (void)loop;
+  job_start(late->job);
+  free(late);
+}
+
+lv__snap *lv__snap_ask(lv__hub_loop *hl, lv__hub_group *g, lv__filter *filter,
+                       lv__snap_wait *wait) {
+  g->used_ns = hl->loop->now.ns;
+  if (!filter && fresh(g)) {
+    g->snap->refs++;
+    return g->snap;
+  }
+  wait->need = atomic_load(&g->ch->chan->next_offset);
+  lv__snap_job *job = filter ? NULL : g->job;
+  if (!job) {
+    job = job_new(hl, g, filter);
+    if (!filter) {
+      job->group = g;
+      g->job = job;
+    }
+    lv__late *late = calloc(1, sizeof *late);
+    if (!late) abort();
+    late->mail.run = late_start;
+    late->job = job;
+    lv_loop_post(hl->loop, &late->mail);
+  }
+  wait_add(job, wait);
+  return NULL;
+}
