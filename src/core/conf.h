@@ -22,11 +22,11 @@ enum lv_verb { LV_VERB_PUBLISH = 1, LV_VERB_SUBSCRIBE = 2, LV_VERB_ADMIN = 4, LV
 /* What a channel is made with. 0 in a retention limit: no limit. */
 typedef struct lv_chan_conf {
   lv_slice app, name;
-  uint8_t durability;  /* enum lv_durability */
-  uint8_t content;     /* enum lv_content */
-  uint8_t slow;        /* enum lv_slow, for QoS 0 subscribers over MQTT: drop-oldest by default */
-  uint8_t slow_hub;    /* the same for customers over WebSocket and SSE; not kept with the channel */
-  uint64_t keep_ms;    /* retention by age */
+  uint8_t durability; /* enum lv_durability */
+  uint8_t content;    /* enum lv_content */
+  uint8_t slow;       /* enum lv_slow, for QoS 0 subscribers over MQTT: drop-oldest by default */
+  uint8_t slow_hub;   /* the same for customers over WebSocket and SSE; not kept with the channel */
+  uint64_t keep_ms;   /* retention by age */
   uint64_t keep_bytes; /* by size of the records */
   uint64_t keep_count; /* by number of messages */
 } lv_chan_conf;

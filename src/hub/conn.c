@@ -303,8 +303,7 @@ void lv__hub_say(lv__hub_conn *hc, lv_hub_event *e) {
 void lv__hub_sent(lv__hub_conn *hc, uint32_t n, lv_mono stamp) {
   lv_count(lv__hub_row(hc), LV_C_HUB_OUT, n);
   lv_gauge(lv__hub_app_row(hc), LV_G_PENDING, -(int64_t)n);
-  if (stamp.ns)
-    lv_hist_add(hc->hl->loop->metrics->latency, hc->hl->loop->now.ns - stamp.ns, n);
+  if (stamp.ns) lv_hist_add(hc->hl->loop->metrics->latency, hc->hl->loop->now.ns - stamp.ns, n);
 }
 
 void lv__hub_drained(lv__hub_conn *hc) {

@@ -12,10 +12,10 @@ typedef struct fan {
   lv__hub_chan *ch;
   lv__hub_group *g;
   lv_mono stamp;
-  uint32_t first, n; /* messages of ch->run whose frames lie in `f` */
-  uint64_t bytes;    /* of their values */
-  lv__frame f;       /* all of them */
-  uint32_t *size;    /* of each */
+  uint32_t first, n;                   /* messages of ch->run whose frames lie in `f` */
+  uint64_t bytes;                      /* of their values */
+  lv__frame f;                         /* all of them */
+  uint32_t *size;                      /* of each */
   uint32_t framed[LV_KPI_PROTO_COUNT]; /* subscriptions that got all of it */
 } fan;
 

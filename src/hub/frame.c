@@ -61,8 +61,8 @@ static int put_sse(lv__hub_loop *hl, lv__variant v, const lv_hub_data *d, uint8_
   if (n < 0) return n;
   uint8_t id[LV_HUB_POS_MAX];
   uint32_t id_n = (uint32_t)(lv_hub_pos_put(id, &d->pos) - id);
-  uint8_t *end = lv_hub_sse_put(p, lv_slice_of(id, id_n), LV_SLICE(""),
-                                lv_slice_of(hl->tmp, (size_t)n));
+  uint8_t *end =
+      lv_hub_sse_put(p, lv_slice_of(id, id_n), LV_SLICE(""), lv_slice_of(hl->tmp, (size_t)n));
   return (int)(end - p);
 }
 

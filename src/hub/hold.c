@@ -256,8 +256,7 @@ void lv__hold_flush(lv__hub_sub *sub) {
 
 void lv__hub_count_queued(lv__hub_sub *sub, uint32_t n, uint64_t bytes) {
   lv__hub_conn *hc = sub->hc;
-  lv_chan_row *row =
-      lv_metrics_chan_row(hc->hl->loop->metrics, lv_chan_kpi(sub->group->ch->chan));
+  lv_chan_row *row = lv_metrics_chan_row(hc->hl->loop->metrics, lv_chan_kpi(sub->group->ch->chan));
   lv_count(lv__hub_row(hc), LV_C_HUB_OUT_BYTES, bytes);
   lv_chan_count(row, LV_CH_OUT, n);
   lv_chan_count(row, LV_CH_OUT_BYTES, bytes);
@@ -271,8 +270,7 @@ void lv__hub_count_owed(lv__hub_sub *sub, uint32_t n) {
 
 void lv__hub_count_drop(lv__hub_sub *sub, enum lv_counter why, uint32_t n) {
   lv__hub_conn *hc = sub->hc;
-  lv_chan_row *row =
-      lv_metrics_chan_row(hc->hl->loop->metrics, lv_chan_kpi(sub->group->ch->chan));
+  lv_chan_row *row = lv_metrics_chan_row(hc->hl->loop->metrics, lv_chan_kpi(sub->group->ch->chan));
   lv_count(lv__hub_row(hc), why, n);
   lv_chan_count(row, LV_CH_DROP_HUB, n);
   lv_gauge(lv__hub_app_row(hc), LV_G_PENDING, -(int64_t)n);

@@ -24,17 +24,17 @@
 enum {
   LV__HUB_MAGIC = 0x48554230,
   LV__HUB_CONN_MAGIC = 0x48554243,
-  LV__HUB_SNAPSHOT = 100,               /* messages */
-  LV__HUB_SNAPSHOT_BYTES = 8 << 20,     /* the newest that fit */
-  LV__HUB_ANSWER_BYTES = 64 << 20,      /* of GET /snapshot */
-  LV__HUB_READ_COUNT = 256,             /* of one read of the log */
+  LV__HUB_SNAPSHOT = 100,           /* messages */
+  LV__HUB_SNAPSHOT_BYTES = 8 << 20, /* the newest that fit */
+  LV__HUB_ANSWER_BYTES = 64 << 20,  /* of GET /snapshot */
+  LV__HUB_READ_COUNT = 256,         /* of one read of the log */
   LV__HUB_READ_BYTES = 256 * 1024,
-  LV__HUB_CACHE_S = 3,                  /* a snapshot that nobody asks for goes after this */
+  LV__HUB_CACHE_S = 3, /* a snapshot that nobody asks for goes after this */
   LV__HUB_APPS = 1024,
   LV__HUB_ID_LEN = 24,
   LV__HUB_EPOCH_LEN = 24,
   LV__HUB_PING_MS = 30000,
-  LV__HUB_IN_MAX = 64 * 1024,           /* a message from a customer */
+  LV__HUB_IN_MAX = 64 * 1024, /* a message from a customer */
 };
 
 typedef struct lv__hub_loop lv__hub_loop;
@@ -126,8 +126,8 @@ typedef struct lv__snap_wait {
   uint64_t need; /* it must reach to this offset */
 } lv__snap_wait;
 
-/* The snapshot if there is a fresh one (a reference), else NULL: `wait` is told. filter: a reference
- * is taken. */
+/* The snapshot if there is a fresh one (a reference), else NULL: `wait` is told. filter: a
+ * reference is taken. */
 lv__snap *lv__snap_ask(lv__hub_loop *hl, lv__hub_group *g, lv__filter *filter, lv__snap_wait *wait);
 void lv__snap_cancel(lv__snap_wait *wait);
 /* Tells all who wait that the loop ends. */
@@ -176,8 +176,8 @@ struct lv__hub_loop {
   lv_feed feed;
   lv_shard_watch watch;
   bool on;
-  lv_pos on_from; /* the feed gives everything from here */
-  lv_pos seen;    /* and has given everything before here */
+  lv_pos on_from;       /* the feed gives everything from here */
+  lv_pos seen;          /* and has given everything before here */
   lv__hub_chan **chans; /* by channel id */
   uint32_t n_chans;
   lv__frames frames;
@@ -225,15 +225,15 @@ struct lv__hub_sub {
   lv__hub_group *group;
   lv__filter *filter; /* NULL: all */
   struct lv__hold *hold;
-  uint64_t from; /* LIVE: takes nothing from before; LAG: its cursor */
+  uint64_t from;  /* LIVE: takes nothing from before; LAG: its cursor */
   uint64_t start; /* messages from here on are owed */
-  uint32_t place;  /* in group->live */
+  uint32_t place; /* in group->live */
   uint8_t state, slow;
-  bool initial;  /* of the request: greeted with CONNECTED */
-  bool send;     /* the snapshot is wanted */
-  bool once;     /* a repeated subscribe: only the answer and the snapshot */
+  bool initial; /* of the request: greeted with CONNECTED */
+  bool send;    /* the snapshot is wanted */
+  bool once;    /* a repeated subscribe: only the answer and the snapshot */
   bool has_last;
-  uint64_t last; /* offset of the message before `from`, where positions are wanted */
+  uint64_t last;               /* offset of the message before `from`, where positions are wanted */
   struct lv__opening *opening; /* until SEND is over */
 };
 
@@ -317,8 +317,8 @@ void lv__hub_doomed_close(lv__hub_loop *hl);
 void lv__hub_reloaded(void *arg, lv_conf *conf);
 
 /* pump.c */
-lv__hub_sub *lv__hub_sub_new(lv__hub_conn *hc, lv_chan *chan, const lv_hub_since *since, bool initial,
-                         bool send);
+lv__hub_sub *lv__hub_sub_new(lv__hub_conn *hc, lv_chan *chan, const lv_hub_since *since,
+                             bool initial, bool send);
 void lv__hub_sub_free(lv__hub_sub *sub, enum lv_counter why); /* of its hc->subs, too */
 void lv__hub_sub_unlive(lv__hub_sub *sub);
 void lv__hub_pump(lv__hub_conn *hc);

@@ -203,8 +203,8 @@ static void opening_new(lv__hub_sub *sub, const lv_hub_since *since) {
   sub->opening = o;
 }
 
-lv__hub_sub *lv__hub_sub_new(lv__hub_conn *hc, lv_chan *chan, const lv_hub_since *since, bool initial,
-                         bool send) {
+lv__hub_sub *lv__hub_sub_new(lv__hub_conn *hc, lv_chan *chan, const lv_hub_since *since,
+                             bool initial, bool send) {
   lv__hub_loop *hl = hc->hl;
   lv__hub_sub *sub = calloc(1, sizeof *sub), **p = &hc->subs;
   if (!sub) abort();
@@ -342,8 +342,7 @@ static void lag_take(lv__hub_sub *sub, const lv_rec *rec, lv__run *r) {
   lv_hub_data d = lv__data_of(hl, chan_of(sub), rec, hc->v.pos);
   uint32_t bound = lv__frame_bound(hc->v, &d);
   if (!lv__frames_fit(&hl->frames, bound)) run_send(sub, r);
-  if (!lv__frames_room(&hl->frames, bound) ||
-      lv__frame_put(hl, &hl->frames, hc->v, &d, &f)) {
+  if (!lv__frames_room(&hl->frames, bound) || lv__frame_put(hl, &hl->frames, hc->v, &d, &f)) {
     if (owed) lv__hub_count_owed(sub, 1);
     if (owed) lv__hub_count_drop(sub, LV_C_DROP_HUB_TOO_BIG, 1);
     return;

@@ -54,8 +54,8 @@ static void trim(lv__snap_job *job) {
   uint64_t oldest = job->next_offset > LV__HUB_SNAPSHOT ? job->next_offset - LV__HUB_SNAPSHOT : 0;
   uint64_t bytes = job->bytes;
   uint32_t k = 0;
-  while (k < job->n && (job->f[k].offset < oldest ||
-                        (bytes > LV__HUB_SNAPSHOT_BYTES && k + 1 < job->n)))
+  while (k < job->n &&
+         (job->f[k].offset < oldest || (bytes > LV__HUB_SNAPSHOT_BYTES && k + 1 < job->n)))
     bytes -= job->f[k++].f.n;
   if (k) drop_front(job, k);
 }

@@ -62,8 +62,8 @@ void lv_http_answer_send(lv_http_call *call, const lv_http_answer *answer);
  * the caller's. c->in_max, out_max and the deadline (none) are the new protocol's to set. */
 bool lv_http_upgrade(lv_http_call *call, const lv_http_header *headers, uint32_t n_headers,
                      const lv_conn_ops *ops, void *data);
-/* The same with 200 and an answer that ends with the connection (Server-Sent Events): the fields are
- * the caller's, Content-Type among them; HTTP/1.0 will do. */
+/* The same with 200 and an answer that ends with the connection (Server-Sent Events): the fields
+ * are the caller's, Content-Type among them; HTTP/1.0 will do. */
 bool lv_http_stream(lv_http_call *call, const lv_http_header *headers, uint32_t n_headers,
                     const lv_conn_ops *ops, void *data);
 /* As lv_http_answer_send, with a line of text. */

@@ -82,7 +82,7 @@ struct lv_shard {
   const lv_link_ops *link;
   lv_subindex **index; /* by app id */
   uint32_t n_index;
-  lv_feed feed;            /* ours of the broker's */
+  lv_feed feed; /* ours of the broker's */
   lv_shard_watch *watches;
   lv_pos seen;             /* it has been handled up to here */
   uint32_t interest;       /* subscriptions; > 0: the feed is wanted */

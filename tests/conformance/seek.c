@@ -1,7 +1,7 @@
 /* seek.c: places by offset, by number from the end and by time are those that the feed showed. */
 #include "conform.h"
-#include <stdlib.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 typedef struct seeking {
   lv_seek seek;
@@ -32,12 +32,8 @@ static bool seek_finished(rig *r, void *arg) {
 
 static lv_seek seek(rig *r, const lv_chan *chan, uint8_t by, uint64_t value) {
   seeking s = {.r = r};
-  s.seek = (lv_seek){.loop = r->loops[0].loop,
-                     .chan = chan,
-                     .by = by,
-                     .value = value,
-                     .done = on_seek,
-                     .arg = &s};
+  s.seek = (lv_seek){
+      .loop = r->loops[0].loop, .chan = chan, .by = by, .value = value, .done = on_seek, .arg = &s};
   lv_loop_call_wait(r->loops[0].loop, seek_start, &s);
   rig_wait(r, seek_finished, &s, "end of a seek");
   CHECK(s.seek.err == 0, "seek: %s", lv_err_name(s.seek.err));

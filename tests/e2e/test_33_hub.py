@@ -269,7 +269,7 @@ def test_since(server, chan):
         assert (await values(0, since=pos[9]))[0] == []
         assert (await values(10, since="start"))[0] == list(range(10))
         assert (await values(10, since="2020-01-01T00:00:00Z"))[0] == list(range(10))
-        assert (await values(0, since="2999-01-01T00:00:00Z"))[0] == []
+        assert (await values(0, since="2200-01-01T00:00:00Z"))[0] == []
         assert (await values(2, since=f"{chan}:{pos[7]}"))[0] == [8, 9]
         got, all_ = await values(10, pos="true")
         assert [m["pos"] for m in all_] == pos
@@ -307,18 +307,27 @@ def test_gap_of_another_epoch(server, chan):
 
 def test_gap_of_retention(own_server):
     app = lvconf.app(channels=[{"name": "short", "retention": {"count": 20}}])
-    s = own_server(config=lvconf.doc([app])).start()
-    pos = [publish(s, "short", i) for i in range(50)]
+    s = own_server(config=lvconf.doc([app], storage={"segment": "1MiB"})).start()
+    pos = [publish(s, "short", [i, "x" * 60000]) for i in range(50)]
+    first = 0
+
+    def trimmed():      # told at the next look, since what goes are whole segments
+        nonlocal first
+        with Events(s, "short", since="start") as e:
+            e.next()
+            first = json.loads(e.next()["data"])["val"][0]
+        return first > 2
+    wait(trimmed, "retention")
 
     async def go():
         async with customer(s, channels="short", since=pos[1]) as c:
             assert (await c.next())["typ"] == 1
             gap = await c.next()
             assert (gap["typ"], gap["val"]["from"], gap["val"]["reason"]) == (9, pos[1], "retention")
-            first = await c.next()
-            assert first["pos"] == gap["val"]["to"]
-            got = [val(first)] + [val(m) for m in await c.take(49 - val(first))]
-            assert got == list(range(got[0], 50)) and got[0] > 2
+            m = await c.next()
+            assert m["pos"] == gap["val"]["to"]
+            got = [val(m)[0]] + [val(m)[0] for m in await c.take(49 - val(m)[0])]
+            assert got == list(range(got[0], 50)) and got[0] >= first
     run(go())
 
 
@@ -498,7 +507,7 @@ class Deaf:
 def test_slow_customers(own_server):
     chans = [{"name": "d"}, {"name": "o", "slow_customer": "drop-oldest"},
              {"name": "c", "slow_customer": "conflate"}]
-    app = lvconf.app(channels=chans, limits={"queue": "64KiB", "queue_messages": 50})
+    app = lvconf.app(channels=chans, limits={"packet": "64KiB", "queue": "64KiB", "queue_messages": 50})
     s = own_server(config=lvconf.doc([app])).start()
     deaf = {c["name"]: Deaf(s, channels=c["name"]) for c in chans}
     big = "x" * 20000
@@ -519,11 +528,11 @@ def test_slow_customers(own_server):
         d.sock.close()
     wait(lambda: s.metrics()["lavva_hub_pending_messages"] == 0, "nothing pending")
     assert balance(s) == 0
-    assert s.metrics()[LEDGER[0]] == 400 * 3 + 400 * 2 + (s.metrics()[LEDGER[0]] - 2000)
+    assert 2000 <= s.metrics()[LEDGER[0]] < 2400    # `disconnect` owes nothing once it is closed
 
 
 def test_too_slow_is_1013(own_server):
-    s = own_server(config=lvconf.doc([lvconf.app(limits={"queue": "64KiB"})])).start()
+    s = own_server(config=lvconf.doc([lvconf.app(limits={"packet": "64KiB", "queue": "64KiB"})])).start()
     d = Deaf(s, channels="d")
     log = "customer too slow"
     i = 0
@@ -624,6 +633,12 @@ class Events:
     def close(self):
         self.file.close()
         self.sock.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
 
 
 def test_events(server, chan):

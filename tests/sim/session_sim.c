@@ -177,8 +177,8 @@ static void v_close(lv_broker *b) {
   (void)b;
 }
 static const lv_broker_ops valve_ops = {
-    "valve",   0,      v_ensure, v_find,    v_chan,   v_attach,   v_interest,
-    v_publish, v_read, v_fetch, v_seek, v_visible, v_replay, v_describe, v_close,
+    "valve", 0,       v_ensure, v_find,    v_chan,   v_attach,   v_interest, v_publish,
+    v_read,  v_fetch, v_seek,   v_visible, v_replay, v_describe, v_close,
 };
 
 /* ---- processes ---- */

@@ -20,7 +20,7 @@ typedef struct fake_log {
 
 typedef struct fake_port {
   lv_loop *loop;
-  lv_feed *feed; /* one taker a loop is enough for sessions */
+  lv_feed *feed;   /* one taker a loop is enough for sessions */
   uint32_t serial; /* of its interest: stale feed mail is not for it */
   bool on;
 } fake_port;
