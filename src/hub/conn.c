@@ -82,10 +82,10 @@ static int judge(lv__hub_loop *hl, lv_http_call *call, lv__hub_ask *ask, uint8_t
 }
 
 /* Last-Event-ID counts more than `since`: it is what the browser sends when it comes again. */
-static int last_event_id(lv_http_call *call, lv__hub_ask *ask) {
-  const lv_http_header *h = lv_http_header_find(&call->req, LV_SLICE("Last-Event-ID"));
+static int last_event_id(const lv_http_header *h, uint8_t *scratch, lv__hub_ask *ask) {
   if (!h || !h->value.n) return 0;
-  if (lv_hub_since_parse(h->value, &ask->q.since[0])) {
+  memcpy(scratch, h->value.p, h->value.n);
+  if (lv_hub_since_parse((lv_slice){scratch, h->value.n}, &ask->q.since[0])) {
     snprintf(ask->why, sizeof ask->why, "Last-Event-ID: not a position");
     return LV_E_INVALID;
   }
@@ -96,10 +96,12 @@ static int last_event_id(lv_http_call *call, lv__hub_ask *ask) {
 int lv__hub_ask_new(lv__hub_loop *hl, lv_http_call *call, lv_slice channel, uint8_t gen,
                     uint8_t transport, lv__hub_ask **ret) {
   lv_slice query = call->req.query;
-  lv__hub_ask *ask = calloc(1, sizeof *ask + query.n + channel.n + 1u);
+  const lv_http_header *last = lv_http_header_find(&call->req, LV_SLICE("Last-Event-ID"));
+  uint32_t used = query.n + channel.n;
+  lv__hub_ask *ask = calloc(1, sizeof *ask + used + (last ? last->value.n : 0) + 1u);
   if (!ask) abort();
   int err = lv_hub_query_parse(query, channel, gen, ask->scratch, &ask->q, ask->why);
-  if (!err && transport == LV__OVER_SSE) err = last_event_id(call, ask);
+  if (!err && transport == LV__OVER_SSE) err = last_event_id(last, ask->scratch + used, ask);
   if (!err && transport != LV__OVER_WS && ask->q.encoding != LV_HUB_JSON) {
     snprintf(ask->why, sizeof ask->why, "encoding: only json here");
     err = LV_E_INVALID;

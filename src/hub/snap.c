@@ -41,6 +41,7 @@ void lv__snap_unref(lv__snap *s) {
 /* ---- collecting ---- */
 
 static void drop_front(lv__snap_job *job, uint32_t k) {
+  if (k == 0) return;
   for (uint32_t i = 0; i < k; i++) {
     job->bytes -= job->f[i].f.n;
     lv_block_unref(job->f[i].f.block);
@@ -57,7 +58,7 @@ static void trim(lv__snap_job *job) {
   while (k < job->n &&
          (job->f[k].offset < oldest || (bytes > LV__HUB_SNAPSHOT_BYTES && k + 1 < job->n)))
     bytes -= job->f[k++].f.n;
-  if (k) drop_front(job, k);
+  drop_front(job, k);
 }
 
 static void push(lv__snap_job *job, lv__frame f, uint64_t offset) {
