@@ -19,8 +19,8 @@ typedef struct lv_route {
   const char *pattern;        /* lives as long as the router */
   lv_http_handler *fn;
   void *arg;
-  bool open; /* pages of other origins may read errors that come before the handler's turn */
   uint32_t body_max; /* largest body, whole, up to LV_ROUTE_BODY_MAX; 0: none is taken */
+  bool open; /* pages of other origins may read errors that come before the handler's turn */
 } lv_route;
 
 typedef struct lv_router lv_router;
