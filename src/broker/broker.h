@@ -106,19 +106,27 @@ enum lv_seek_by {
   LV_SEEK_OFFSET, /* the first message with offset `value` or more */
   LV_SEEK_LAST,   /* the oldest of the last `value` messages */
   LV_SEEK_TIME,   /* the first that was ingested at `value` (ns since 1970) or later */
+  /* The first that somebody whose newest message was `epoch`-(value - 1) may not have seen: that
+   * with offset `value` or more, but where a later epoch begins at the latest; all that is retained
+   * if nothing is known of the epoch. */
+  LV_SEEK_POS,
 };
+enum { LV_EPOCH_SIZE = 24 }; /* of an epoch's text, its end included */
 typedef struct lv_seek {
   lv_mail mail;
   lv_loop *loop;
   const lv_chan *chan;
   uint8_t by; /* enum lv_seek_by */
   uint64_t value;
+  lv_slice epoch;                     /* LV_SEEK_POS; lives until done */
   void (*done)(struct lv_seek *seek); /* @thread loop: exactly once, never inside seek */
   void *arg;
   /* results */
   int err;
-  uint64_t lsn, offset; /* of that message; where there is none, of the next to become visible */
-  uint64_t first;       /* the channel's oldest retained offset */
+  uint64_t lsn, offset;    /* of that message; where there is none, of the next to become visible */
+  uint64_t first;          /* the channel's oldest retained offset */
+  bool same_epoch;         /* LV_SEEK_POS: the epoch is the current one */
+  char now[LV_EPOCH_SIZE]; /* LV_SEEK_POS: the current one */
 } lv_seek;
 
 typedef struct lv_broker_desc {
@@ -126,7 +134,8 @@ typedef struct lv_broker_desc {
   uint32_t caps;
   bool healthy;
   char detail[160]; /* what is wrong, when it is not */
-  char epoch[LV_DURABILITY_COUNT][24];
+  char epoch[LV_DURABILITY_COUNT][LV_EPOCH_SIZE];
+  uint64_t epoch_from[LV_DURABILITY_COUNT]; /* the epoch is that of records from here on */
   uint64_t visible[LV_DURABILITY_COUNT], oldest[LV_DURABILITY_COUNT];
   uint64_t disk_bytes, tail_bytes;
   uint32_t channels, segments;
@@ -182,6 +191,8 @@ struct lv_broker {
   const lv_broker_ops *ops;
   /* 0, or why messages (not state) would fail now: then they are better refused than published. */
   _Atomic int refusing;
+  /* Counted up before anything of a new epoch becomes visible. */
+  _Atomic uint32_t epochs;
 };
 
 /* Runs on the thread that makes records visible, inside the critical section that orders the feed,

@@ -14,11 +14,12 @@ typedef struct lv_gw_loop {
   lv_gateway *gateway;
   lv_loop *loop;
   lv_shard *shard;
-  struct lv_mqtt_conn *paused;         /* wait for the publish queue to drain */
-  lv_pub *pub;                         /* of what comes without a session (publish.c) */
-  lv_gw_rate *rates;                   /* LV_GW_RATES */
-  char epoch[LV_DURABILITY_COUNT][24]; /* of the logs, as of epoch_at */
-  lv_mono epoch_at;
+  struct lv_mqtt_conn *paused; /* wait for the publish queue to drain */
+  lv_pub *pub;                 /* of what comes without a session (publish.c) */
+  lv_gw_rate *rates;           /* LV_GW_RATES */
+  char epoch[LV_DURABILITY_COUNT]
+            [LV_EPOCH_SIZE]; /* of the logs, as of this count of the broker's */
+  uint32_t epochs;
   lv_timer tick;
 } lv_gw_loop;
 

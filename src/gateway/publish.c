@@ -246,10 +246,11 @@ static void acked(void *arg, const lv_ack *ack, int err, const lv_rec *rec) {
 
 uint32_t lv__publish_pos(lv_gw_loop *gl, const lv_publish_res *res, char dst[LV_PUBLISH_POS_MAX]) {
   lv_broker *b = lv_shard_broker(gl->shard);
-  if (gl->epoch_at.ns != gl->loop->now.ns || !gl->epoch[0][0]) { /* once a turn */
+  uint32_t epochs = atomic_load(&b->epochs);
+  if (gl->epochs != epochs) {
     lv_broker_desc d;
     if (b->ops->describe(b, &d) == 0) memcpy(gl->epoch, d.epoch, sizeof gl->epoch);
-    gl->epoch_at = gl->loop->now;
+    gl->epochs = epochs;
   }
   int n = snprintf(dst, LV_PUBLISH_POS_MAX, "%s-%llu", gl->epoch[res->log],
                    (unsigned long long)res->offset);

@@ -201,7 +201,6 @@ void lv__hub_conn_start(lv__hub_conn *hc, lv__hub_ask *ask) {
   hl->idle_s = 0;
   hc->conn->out_max = hc->auth->app->limits.queue_bytes;
   lv_gauge(lv__hub_row(hc), LV_G_CLIENTS, 1);
-  if (hc->has_since) lv__hub_epochs(hl);
   hc->pumping = true;
   for (uint32_t i = 0; i < ask->q.n_channels && !hc->closing; i++)
     (void)lv__hub_sub_new(hc, ask->chans[i], &ask->q.since[i], true, ask->q.snapshot);

@@ -86,7 +86,7 @@ static void run_add(fan *x, uint32_t i) {
   lv_hub_data d = {.rec = r->rec,
                    .kind = r->kind,
                    .has_pos = x->g->v.pos,
-                   .pos = {lv__hub_epoch(x->hl, chan->durability), r->rec->offset}};
+                   .pos = {lv__hub_epoch(x->hl, chan->durability, r->rec->lsn), r->rec->offset}};
   uint32_t bound = lv__frame_bound(x->g->v, &d);
   lv__frame f;
   if (!lv__frames_fit(&x->hl->frames, bound)) {
@@ -142,6 +142,7 @@ void lv__hub_feed(lv_loop *loop, lv_batch *batch, void *arg) {
   lv__hub_loop *hl = arg;
   lv__hub_chan *touched = NULL, **tail = &touched;
   (void)loop;
+  lv__hub_epochs(hl);
   for (const lv_rec *rec = lv_batch_first(batch); rec; rec = lv_batch_next(batch, rec)) {
     if (rec->kind != LV_REC_MSG || rec->chan >= hl->n_chans) continue;
     lv__hub_chan *ch = hl->chans[rec->chan];

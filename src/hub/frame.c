@@ -87,7 +87,7 @@ lv_hub_data lv__data_of(const lv__hub_loop *hl, const lv_chan *chan, const lv_re
   return (lv_hub_data){.rec = rec,
                        .kind = lv_hub_kind(chan->content, lv_rec_val(rec)),
                        .has_pos = pos,
-                       .pos = {lv__hub_epoch(hl, chan->durability), rec->offset}};
+                       .pos = {lv__hub_epoch(hl, chan->durability, rec->lsn), rec->offset}};
 }
 
 uint32_t lv__sse_whole(const uint8_t *p, uint32_t n) {

@@ -101,10 +101,15 @@ static void chan_sweep(lv__hub_loop *hl, lv__hub_chan **slot) {
 
 void lv__hub_epochs(lv__hub_loop *hl) {
   lv_broker_desc d;
-  if (hl->broker->ops->describe(hl->broker, &d)) return;
+  uint32_t count = atomic_load(&hl->broker->epochs);
+  if (count == hl->epochs || hl->broker->ops->describe(hl->broker, &d)) return;
+  hl->epochs = count;
   for (int i = 0; i < LV_DURABILITY_COUNT; i++) {
-    snprintf(hl->epoch[i], sizeof hl->epoch[i], "%s", d.epoch[i]);
-    if (!hl->epoch[i][0]) snprintf(hl->epoch[i], sizeof hl->epoch[i], "0");
+    struct lv__hub_epoch *e = &hl->epoch[i];
+    if (strcmp(e->now, d.epoch[i]) == 0) continue;
+    memcpy(e->before, e->now, sizeof e->before);
+    memcpy(e->now, d.epoch[i], sizeof e->now);
+    e->from = d.epoch_from[i];
   }
 }
 
@@ -125,7 +130,6 @@ static void sleep_if_idle(lv__hub_loop *hl) {
 static void tick(lv_timer *t) {
   lv__hub_loop *hl = (lv__hub_loop *)((char *)t - offsetof(lv__hub_loop, tick));
   lv_timer_arm(&hl->loop->wheel, t, hl->loop->now, LV_SEC(1), tick);
-  lv__hub_epochs(hl);
   for (uint32_t i = 0; i < hl->n_chans; i++)
     if (hl->chans[i]) chan_sweep(hl, &hl->chans[i]);
   sleep_if_idle(hl);

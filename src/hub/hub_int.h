@@ -32,7 +32,6 @@ enum {
   LV__HUB_CACHE_S = 3, /* a snapshot that nobody asks for goes after this */
   LV__HUB_APPS = 1024,
   LV__HUB_ID_LEN = 24,
-  LV__HUB_EPOCH_LEN = 24,
   LV__HUB_PING_MS = 30000,
   LV__HUB_IN_MAX = 64 * 1024, /* a message from a customer */
 };
@@ -192,7 +191,11 @@ struct lv__hub_loop {
   lv_timer tick;
   lv_hook hook;
   bool ended; /* the loop stops: nothing more is read */
-  char epoch[LV_DURABILITY_COUNT][LV__HUB_EPOCH_LEN];
+  struct lv__hub_epoch {
+    char now[LV_EPOCH_SIZE], before[LV_EPOCH_SIZE]; /* before: what now followed while we ran */
+    uint64_t from;                                  /* now is the epoch of records from here on */
+  } epoch[LV_DURABILITY_COUNT];
+  uint32_t epochs; /* as of this count of the broker's */
 };
 
 struct lv_hub {
@@ -207,9 +210,13 @@ static inline lv__hub_loop *lv__hub_here(void *hub, const lv_loop *loop) {
   assert(h->magic == LV__HUB_MAGIC);
   return h->loops[loop->index];
 }
+/* Looks whether a log took a new epoch. */
 void lv__hub_epochs(lv__hub_loop *hl);
-static inline lv_slice lv__hub_epoch(const lv__hub_loop *hl, uint8_t log) {
-  return lv_slice_str(hl->epoch[log]);
+/* The epoch in a record's position: what lies in front of a new one was seen under the old name, or
+ * will be, and the new one may have given its offset away. */
+static inline lv_slice lv__hub_epoch(const lv__hub_loop *hl, uint8_t log, uint64_t lsn) {
+  const struct lv__hub_epoch *e = &hl->epoch[log];
+  return lv_slice_str(lsn < e->from && e->before[0] ? e->before : e->now);
 }
 /* Switches the feed on; off comes by itself. */
 void lv__hub_wake(lv__hub_loop *hl);

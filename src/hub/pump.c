@@ -25,7 +25,13 @@ typedef struct lv__seek_job {
   lv_seek seek;
   struct lv__seek_job *next, **pprev; /* in hl->seeks */
   lv__hub_sub *sub;                   /* NULL: gone */
+  char epoch[LV_HUB_EPOCH_MAX + 1];
 } lv__seek_job;
+
+/* The offset behind a position; nothing follows the largest. */
+static uint64_t behind(uint64_t offset) {
+  return offset < UINT64_MAX ? offset + 1 : offset;
+}
 
 static lv_chan *chan_of(const lv__hub_sub *sub) {
   return sub->group->ch->chan;
@@ -78,13 +84,13 @@ static void fail(lv__hub_conn *hc, int err) {
 
 /* ---- where it begins ---- */
 
-static void pos_text(const lv__hub_loop *hl, const lv_chan *c, uint64_t offset,
+static void pos_text(const lv__hub_loop *hl, const lv_chan *c, uint64_t lsn, uint64_t offset,
                      char dst[LV_HUB_POS_MAX + 1]) {
-  lv_hub_pos pos = {lv__hub_epoch(hl, c->durability), offset};
+  lv_hub_pos pos = {lv__hub_epoch(hl, c->durability, lsn), offset};
   *lv_hub_pos_put((uint8_t *)dst, &pos) = 0;
 }
 
-static void gap_set(lv__opening *o, const lv_chan *c, uint64_t to, const char *reason) {
+static void gap_set(lv__opening *o, const lv_chan *c, const lv_seek *to, const char *reason) {
   const lv_hub_since *s = &o->since;
   o->gap = true;
   o->gap_reason = reason;
@@ -92,13 +98,7 @@ static void gap_set(lv__opening *o, const lv_chan *c, uint64_t to, const char *r
     *lv_hub_pos_put((uint8_t *)o->gap_from, &s->pos) = 0;
   else
     (void)lv_time_format(s->time, o->gap_from, sizeof o->gap_from);
-  pos_text(o->sub->hc->hl, c, to, o->gap_to);
-}
-
-static bool other_epoch(const lv__opening *o) {
-  const lv__hub_loop *hl = o->sub->hc->hl;
-  return o->since.kind == LV_HUB_SINCE_POS &&
-         !lv_slice_eq(o->since.pos.epoch, lv__hub_epoch(hl, chan_of(o->sub)->durability));
+  pos_text(o->sub->hc->hl, c, to->lsn, to->offset, o->gap_to);
 }
 
 static void placed(lv__hub_sub *sub, const lv_seek *seek) {
@@ -106,17 +106,17 @@ static void placed(lv__hub_sub *sub, const lv_seek *seek) {
   const lv_chan *c = chan_of(sub);
   sub->from = seek->lsn;
   if (o->since.kind == LV_HUB_SINCE_POS) {
-    uint64_t want = o->since.pos.offset + 1;
+    uint64_t want = behind(o->since.pos.offset);
     sub->has_last = true;
     sub->last = o->since.pos.offset;
-    if (other_epoch(o))
-      gap_set(o, c, seek->offset, "epoch");
+    if (!seek->same_epoch)
+      gap_set(o, c, seek, "epoch");
     else if (seek->first > want)
-      gap_set(o, c, seek->offset, "retention");
+      gap_set(o, c, seek, "retention");
     else if (want > seek->offset)
-      gap_set(o, c, seek->offset, "position");
+      gap_set(o, c, seek, "position");
   } else if (o->since.kind == LV_HUB_SINCE_TIME) {
-    if (seek->first > 0 && seek->offset == seek->first) gap_set(o, c, seek->offset, "retention");
+    if (seek->first > 0 && seek->offset == seek->first) gap_set(o, c, seek, "retention");
   }
   sub->state = LV__SUB_GREET;
 }
@@ -149,11 +149,10 @@ static int seek_start(lv__hub_sub *sub) {
     job->seek.by = LV_SEEK_TIME;
     job->seek.value = o->since.time.ns > 0 ? (uint64_t)o->since.time.ns : 0;
   } else if (o->since.kind == LV_HUB_SINCE_POS) {
-    job->seek.value = o->since.pos.offset + 1;
-    if (other_epoch(o) && job->seek.value > atomic_load(&c->next_offset)) {
-      job->seek.by = LV_SEEK_LAST; /* offsets begin anew: what is the newest is all we can say */
-      job->seek.value = LV__HUB_SNAPSHOT;
-    }
+    job->seek.by = LV_SEEK_POS;
+    job->seek.value = behind(o->since.pos.offset);
+    memcpy(job->epoch, o->epoch, sizeof job->epoch);
+    job->seek.epoch = lv_slice_str(job->epoch);
   }
   int err = hl->broker->ops->seek(hl->broker, &job->seek);
   if (err) {
@@ -369,8 +368,8 @@ static void overtaken(lv__hub_sub *sub, const lv_read *rd) {
   if (sub->has_last && sub->last + 1 >= next) return; /* nothing of this channel */
   lv_log(LV_WARN, "customer lost messages to retention channel=%.*s", (int)c->name.n, c->name.p);
   if (!sub->hc->has_since) return;
-  if (sub->has_last) pos_text(sub->hc->hl, c, sub->last, from);
-  pos_text(sub->hc->hl, c, next, to);
+  if (sub->has_last) pos_text(sub->hc->hl, c, sub->from, sub->last, from);
+  pos_text(sub->hc->hl, c, rd->next, next, to);
   tell_gap(sub, from, to, "retention");
 }
 

@@ -30,14 +30,38 @@ static bool seek_finished(rig *r, void *arg) {
   return ((seeking *)arg)->finished;
 }
 
-static lv_seek seek(rig *r, const lv_chan *chan, uint8_t by, uint64_t value) {
+static lv_seek seek_from(rig *r, const lv_chan *chan, uint8_t by, uint64_t value, lv_slice epoch) {
   seeking s = {.r = r};
-  s.seek = (lv_seek){
-      .loop = r->loops[0].loop, .chan = chan, .by = by, .value = value, .done = on_seek, .arg = &s};
+  s.seek = (lv_seek){.loop = r->loops[0].loop,
+                     .chan = chan,
+                     .by = by,
+                     .value = value,
+                     .epoch = epoch,
+                     .done = on_seek,
+                     .arg = &s};
   lv_loop_call_wait(r->loops[0].loop, seek_start, &s);
   rig_wait(r, seek_finished, &s, "end of a seek");
   CHECK(s.seek.err == 0, "seek: %s", lv_err_name(s.seek.err));
   return s.seek;
+}
+
+static lv_seek seek(rig *r, const lv_chan *chan, uint8_t by, uint64_t value) {
+  return seek_from(r, chan, by, value, (lv_slice){0});
+}
+
+/* A position of the current epoch goes on behind it; one of nobody's, with all there is. */
+static void check_positions(rig *r, const lv_chan *chan, const seen_list *l) {
+  lv_broker_desc d;
+  CHECK(r->broker->ops->describe(r->broker, &d) == 0, "describe");
+  lv_slice epoch = lv_slice_str(d.epoch[chan->durability]);
+  lv_seek s = seek_from(r, chan, LV_SEEK_POS, l->v[3].offset, epoch);
+  CHECK(s.same_epoch && s.offset == l->v[3].offset && s.lsn == l->v[3].lsn, "the same epoch");
+  s = seek_from(r, chan, LV_SEEK_POS, UINT64_MAX, epoch);
+  CHECK(s.same_epoch && s.offset == atomic_load(&chan->next_offset), "behind the end");
+  s = seek_from(r, chan, LV_SEEK_POS, l->v[3].offset, LV_SLICE("nobody"));
+  CHECK(!s.same_epoch && s.offset == l->v[0].offset, "another epoch: %llu",
+        (unsigned long long)s.offset);
+  CHECK(lv_slice_eq(lv_slice_str(s.now), epoch), "epoch %s", s.now);
 }
 
 /* The channel's messages in the feed. */
@@ -85,6 +109,7 @@ void conform_seek(const conform_kind *kind) {
     check(&r, chan, &l, LV_SEEK_LAST, UINT64_MAX, 0);
     check(&r, chan, &l, LV_SEEK_TIME, 0, 0);
     check(&r, chan, &l, LV_SEEK_TIME, INT64_MAX, l.n);
+    check_positions(&r, chan, &l);
     free(l.v);
   }
   printf("  ok   seeks find what the feed showed\n");

@@ -299,9 +299,48 @@ def test_gap_of_another_epoch(server, chan):
             gap = await c.next()
             assert gap["typ"] == 9 and gap["chn"] == chan
             assert gap["val"]["from"] == "elsewhere-0" and gap["val"]["reason"] == "epoch"
-            assert "-" in gap["val"]["to"]
+            first = await c.next()  # nothing is known of that epoch: all that there is
+            assert val(first) == 1 and first["pos"] == gap["val"]["to"]
             await post(server, chan, 2)
             assert val(await c.next()) == 2
+    run(go())
+
+
+def test_largest_offset(server, chan):
+    """A position that cannot be: told, and nothing comes again."""
+    epoch = publish(server, chan, 1).split("-")[0]
+
+    async def go():
+        async with customer(server, channels=chan, since=f"{epoch}-{2**64 - 1}") as c:
+            assert (await c.next())["typ"] == 1
+            assert (await c.next())["val"]["reason"] == "position"
+            await post(server, chan, 2)
+            assert val(await c.next()) == 2
+    run(go())
+
+
+@pytest.mark.parametrize("seen", [0, 2, 7])
+def test_gap_of_an_unclean_end(own_server, seen):
+    """`memory`: the log takes a new epoch. A position of the old one goes on where it was, but not
+    behind where the new one began: those offsets may be other messages now."""
+    app = lvconf.app(channels=[{"name": "m", "durability": "memory"}])
+    s = own_server(config=lvconf.doc([app])).start()
+    pos = [publish(s, "m", i) for i in range(4)]
+    epoch = pos[0].split("-")[0]
+    s.kill()
+    s.start()
+    later = [publish(s, "m", i) for i in range(4, 7)]
+    assert later[0].split("-") != [epoch, "4"]
+
+    async def go():
+        async with customer(s, channels="m", since=f"{epoch}-{seen}") as c:
+            await c.next()
+            gap = await c.next()
+            assert (gap["typ"], gap["val"]["reason"]) == (9, "epoch")
+            start = min(seen + 1, 4)
+            got = await c.take(7 - start)
+            assert [val(m) for m in got] == list(range(start, 7))
+            assert [m["pos"] for m in got[-3:]] == later
     run(go())
 
 

@@ -141,6 +141,9 @@ int lv_elog_scan(lv_elog *l, uint64_t from, uint64_t until, uint32_t max_bytes,
 uint64_t lv_elog_oldest(lv_elog *l);
 /* Epoch as text for positions: [A-Za-z0-9]{1,16}. Changes only in open and reopen. @any */
 const char *lv_elog_epoch(const lv_elog *l);
+/* The address from which an epoch counts; a later one begins where the next starts: *ret_end
+ * (UINT64_MAX: it is the current one). LV_E_NOT_FOUND: no segment is of it (any more). @any */
+int lv_elog_epoch_range(lv_elog *l, lv_slice epoch, uint64_t *ret_from, uint64_t *ret_end);
 
 /* Per-channel facts. Unknown channel: all zero. @any */
 typedef struct lv_elog_chan {

@@ -400,3 +400,19 @@ uint64_t lv_elog_oldest(lv_elog *l) {
 const char *lv_elog_epoch(const lv_elog *l) {
   return lv__elog(l)->epoch;
 }
+
+int lv_elog_epoch_range(lv_elog *l, lv_slice epoch, uint64_t *ret_from, uint64_t *ret_end) {
+  bool found = false;
+  (void)lv__elog(l);
+  *ret_end = UINT64_MAX;
+  (void)pthread_mutex_lock(&l->mu);
+  for (uint32_t i = 0; i < l->n_segs; i++) {
+    bool its = lv_slice_eq(lv_slice_str(l->segs[i]->epoch), epoch);
+    if (its && !found) *ret_from = l->segs[i]->base;
+    if (its) *ret_end = UINT64_MAX;
+    if (!its && found && *ret_end == UINT64_MAX) *ret_end = l->segs[i]->base;
+    found |= its;
+  }
+  (void)pthread_mutex_unlock(&l->mu);
+  return found ? 0 : LV_E_NOT_FOUND;
+}

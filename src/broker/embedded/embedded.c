@@ -175,7 +175,7 @@ static int open_lane(lv_embedded *b, uint8_t log, char *why) {
   uint64_t end = lv_elog_end(l->elog);
   atomic_store(&l->visible, end);
   lv__tail_init(&l->tail, b->conf.tail_bytes, end);
-  snprintf(l->epoch, sizeof l->epoch, "%s", lv_elog_epoch(l->elog));
+  lv__lane_epoch(l);
   return load_lane(l, why);
 }
 
@@ -374,6 +374,7 @@ static int embedded_describe(lv_broker *base, lv_broker_desc *ret) {
     pthread_mutex_lock(&l->vis);
     d.tail_bytes += l->tail.bytes;
     memcpy(d.epoch[i], l->epoch, sizeof d.epoch[i]);
+    d.epoch_from[i] = l->epoch_from;
     pthread_mutex_unlock(&l->vis);
     if (lv_elog_broken(l->elog)) {
       d.healthy = false;

@@ -106,8 +106,9 @@ typedef struct lv_lane {
   _Atomic uint64_t gone;    /* behind the newest message that retention removed, of any channel */
   lv_tail tail;
   lv_state state;
-  char epoch[24]; /* under vis */
-  bool no_room;   /* the next segment could not be made in this round; the keeper's */
+  char epoch[LV_EPOCH_SIZE]; /* under vis, with the place from which it counts */
+  uint64_t epoch_from;
+  bool no_room; /* the next segment could not be made in this round; the keeper's */
 } lv_lane;
 
 /* port.c: what waits for one attached loop: its feed and its completions, in one order. */
@@ -258,6 +259,8 @@ bool lv__lane_sync(lv_lane *l);
 void *lv__sync_main(void *arg);
 /* Reopens a broken log; false: still broken. With the role, no sync or job in flight. */
 bool lv__lane_mend(lv_lane *l);
+/* Takes over the epoch of its log, after an open or a reopen. Holds vis, or nothing runs yet. */
+void lv__lane_epoch(lv_lane *l);
 
 /* Up to max places of n_ids channels (or pseudo channels) with from <= lsn < until, by lsn: the
  * count or an error; below *ret_upto none is left out. Release them. @thread any */

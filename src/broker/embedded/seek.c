@@ -1,5 +1,6 @@
-/* seek.c: finds a place in a channel by offset, by number from the end, or by time, on the reader
- * thread (the index of a sealed segment may have to be read from disk).
+/* seek.c: finds a place in a channel by offset, by number from the end, by time or by a position
+ * that may be of another epoch, on the reader thread (the index of a sealed segment may have to be
+ * read from disk).
  *
  * By time: a binary search over offsets, reading one record each. Loops stamp messages with their
  * own clock before they are in order, so times may run back a little; what is found is the first
@@ -64,6 +65,28 @@ static int by_time(lv_lane *l, uint32_t chan, uint64_t lo, uint64_t hi, int64_t 
   return 0;
 }
 
+/* Where a position is continued: its epoch's successor may have given the offsets behind it to
+ * other messages. */
+static int by_pos(lv_lane *l, lv_seek *seek, uint64_t *ret_offset) {
+  uint32_t chan = seek->chan->id;
+  uint64_t from, end;
+  pthread_mutex_lock(&l->vis);
+  memcpy(seek->now, l->epoch, sizeof seek->now);
+  pthread_mutex_unlock(&l->vis);
+  seek->same_epoch = lv_slice_eq(seek->epoch, lv_slice_str(seek->now));
+  if (seek->same_epoch) return 0;
+  if (lv_elog_epoch_range(l->elog, seek->epoch, &from, &end)) {
+    *ret_offset = 0;
+    return 0;
+  }
+  lv_elog_at at;
+  int n = lv_elog_find(l->elog, chan, end, UINT64_MAX, 1, &at);
+  if (n <= 0) return n;
+  if (at.offset < *ret_offset) *ret_offset = at.offset;
+  lv_elog_release(&at, 1);
+  return 0;
+}
+
 void lv__seek_serve(lv_embedded *b, lv_seek *seek) {
   const lv_chan *c = seek->chan;
   lv_lane *l = &b->lane[c->durability];
@@ -73,6 +96,7 @@ void lv__seek_serve(lv_embedded *b, lv_seek *seek) {
   if (seek->by == LV_SEEK_LAST) offset = next > seek->value ? next - seek->value : 0;
   if (seek->by == LV_SEEK_TIME)
     seek->err = by_time(l, c->id, seek->first, next, (int64_t)seek->value, &offset);
+  if (seek->by == LV_SEEK_POS) seek->err = by_pos(l, seek, &offset);
   lv_elog_at at;
   int n = seek->err ? seek->err : place(l, c->id, offset, &at);
   if (n > 0) {

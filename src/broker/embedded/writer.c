@@ -358,6 +358,15 @@ static void forget_lost(lv_lane *l) {
   }
 }
 
+void lv__lane_epoch(lv_lane *l) {
+  uint64_t end;
+  snprintf(l->epoch, sizeof l->epoch, "%s", lv_elog_epoch(l->elog));
+  int err = lv_elog_epoch_range(l->elog, lv_slice_str(l->epoch), &l->epoch_from, &end);
+  assert(!err && end == UINT64_MAX);
+  (void)err;
+  atomic_fetch_add(&l->b->base.epochs, 1);
+}
+
 bool lv__lane_mend(lv_lane *l) {
   uint64_t lost = 0;
   assert(!l->syncing && !l->jobbing);
@@ -366,7 +375,7 @@ bool lv__lane_mend(lv_lane *l) {
   l->redeclare_from = l->redeclare && l->redeclare_from < synced ? l->redeclare_from : synced;
   l->redeclare = true;
   pthread_mutex_lock(&l->vis);
-  snprintf(l->epoch, sizeof l->epoch, "%s", lv_elog_epoch(l->elog));
+  lv__lane_epoch(l);
   if (lost) forget_lost(l);
   pthread_mutex_unlock(&l->vis);
   lv_log(LV_WARN, "log reopened and verified log=%s epoch=%s lost_bytes=%llu", l->name, l->epoch,

@@ -200,6 +200,19 @@ static void test_memory_epoch(void **state) {
   open_log(e);
   assert_false(e->rec.new_epoch);
   expect_all(e, 1, 0, 20);
+
+  /* Who was at the old epoch's end may have seen other messages in place of the ten new ones. */
+  uint64_t from, until;
+  lv_slice was = lv_slice_str(epoch), now = lv_slice_str(lv_elog_epoch(e->log));
+  assert_int_equal(lv_elog_epoch_range(e->log, was, &from, &until), 0);
+  assert_true(from <= end && until > end && until < lv_elog_end(e->log));
+  lv_elog_at at;
+  assert_int_equal(lv_elog_find(e->log, 1, until, UINT64_MAX, 1, &at), 1);
+  assert_int_equal(at.offset, 10);
+  lv_elog_release(&at, 1);
+  assert_int_equal(lv_elog_epoch_range(e->log, now, &from, &end), 0);
+  assert_true(from == until && end == UINT64_MAX);
+  assert_int_equal(lv_elog_epoch_range(e->log, LV_SLICE("nobody"), &from, &end), LV_E_NOT_FOUND);
 }
 
 static void test_torn_tail_is_cut_for_good(void **state) {
