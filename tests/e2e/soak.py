@@ -1,13 +1,15 @@
 #!/usr/bin/python3
 """kill -9 rounds under load: `lavva serve` is killed again and again while publishers with QoS 1
-and 2 and subscribers of several kinds go on; nothing acknowledged may be lost, nothing reordered.
+and 2, subscribers of several kinds and customers of the hub go on; nothing acknowledged may be lost,
+nothing reordered.
 
 usage: soak.py [--rounds N] [--seed S] [--dir DIR] [--keep]
 
 Each publisher sends 1, 2, 3 … to one key, with a window, and does what the standard asks of a
 client: after a reconnect it sends again what was not acknowledged, in order, with the same packet
 identifiers. So each subscriber must see each key's numbers rise without a hole, on first receipt;
-with QoS 2 at both ends each of them once. One round in eight ends by SIGTERM instead.
+with QoS 2 at both ends each of them once. Customers (WebSocket, Server-Sent Events) come back with
+their last position and must see their channels offset by offset. One round in eight ends by SIGTERM instead.
 
 Exit code: 0 passed, 1 lost, reordered, duplicated beyond QoS 1, or a session gone, 2 a recovery
 took longer than its bound, 3 the server died by itself, 64 wrong arguments. The last line is JSON.
@@ -27,6 +29,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import harness      # noqa: E402
 import lvconf       # noqa: E402
 import raw          # noqa: E402
+import soak_hub     # noqa: E402
 from raw import PUBACK, PUBCOMP, PUBLISH, PUBREC, PUBREL    # noqa: E402
 
 RECOVERY_BOUND = float(os.environ.get("LAVVA_E2E_RECOVERY_S", "20"))
@@ -234,7 +237,7 @@ class Soak:
         self.server = harness.make(self.folder, config=conf, mosquitto=[
             "max_queued_messages 0", "max_inflight_messages 100"])
         self.calm = False
-        self.exactly_once = set()
+        self.exactly_once, self.customers = set(), []
         self.first_acks, self.starts, self.errors = [], [], []
 
     def start_server(self):
@@ -257,6 +260,11 @@ class Soak:
                      Subscriber(self, "overlap", ["#", "disk/+", "mem/key2"], 1),
                      Subscriber(self, "small", both, 1,
                                 properties={**KEEP, "receive_maximum": 3})]
+        if self.lavva:
+            self.customers = [soak_hub.Customer(self, "json"),
+                              soak_hub.Customer(self, "msgpack", encoding="msgpack"),
+                              soak_hub.Reader(self, "events-disk", "disk"),
+                              soak_hub.Reader(self, "events-mem", "mem")]
         self.members = [Member(self, f"member{i}", self.group) for i in range(2)]
         self.away = None        # a subscriber that comes every other round
 
@@ -300,7 +308,11 @@ class Soak:
 
     def all_alive(self):
         return self.server.alive() and all(
-            x.is_alive() for x in [*self.pubs, *self.subs, *self.members])
+            x.is_alive() for x in [*self.pubs, *self.subs, *self.members, *self.customers])
+
+    def wanted(self, s, topic):
+        """Whether that subscriber is to get that topic."""
+        return topic.startswith(getattr(s, "channel", "") or "")
 
     def settle(self):
         """The last life: everything in flight is completed, everything owed delivered."""
@@ -311,7 +323,7 @@ class Soak:
         for p in self.pubs:
             p.join(60)
         final = {p.topic: p.sent for p in self.pubs}
-        everyone = [*self.subs, self.away]
+        everyone = [*self.subs, self.away, *self.customers]
         deadline = time.monotonic() + 120
         progress = None
 
@@ -320,7 +332,8 @@ class Soak:
             now = [s.unique + s.repeats for s in [*everyone, *self.members]]
             if now != progress:
                 progress, deadline = now, time.monotonic() + 20
-            whole = all(s.last.get(t, 0) >= n for s in everyone for t, n in final.items()) and all(
+            whole = all(s.last.get(t, 0) >= n for s in everyone for t, n in final.items()
+                        if self.wanted(s, t)) and all(
                 len(self.group.get(t, ())) >= n for t, n in final.items())
             return whole or time.monotonic() > deadline or not self.server.alive()
         harness.wait(done, "the deliveries", 300, step=0.05)
@@ -333,8 +346,10 @@ class Soak:
     def verdict(self, final, rounds):
         lost = {"prefix": 0, "middle": 0, "tail": 0}
         acked = {p.topic: p.acked for p in self.pubs}
-        for s in [*self.subs, self.away]:
+        for s in [*self.subs, self.away, *self.customers]:
             for t, n in acked.items():
+                if not self.wanted(s, t):
+                    continue
                 missing = {x for x in s.holes.get(t, ()) if x <= n} | set(
                     range(s.last.get(t, 0) + 1, n + 1))
                 for x in missing:
@@ -348,7 +363,7 @@ class Soak:
             lost["middle"] += len(gone)
             if gone:
                 self.errors.append(f"group: lost {len(gone)} of {t}: {sorted(gone)[:8]}")
-        subs = [*self.subs, self.away]
+        subs = [*self.subs, self.away, *self.customers]
         for x in [*self.pubs, *subs, *self.members]:
             self.errors += x.errors
         self.errors = list(dict.fromkeys(self.errors))
@@ -359,6 +374,8 @@ class Soak:
             "duplicated": sum(s.repeats for s in subs), "lost": lost,
             "reordered": sum(s.reordered for s in subs), "sessions_lost": sum(
                 "session was gone" in e for e in self.errors),
+            "customers": {c.name: {"delivered": c.unique, "repeats": c.repeats, "gaps_told": c.gaps,
+                                   "connects": c.connects} for c in self.customers},
             "first_ack_s": spread(self.first_acks), "start_s": spread(self.starts)}
         out["errors"] = self.errors[:20]
         out["passed"] = not (self.errors or any(lost.values()) or out["reordered"])
@@ -367,10 +384,11 @@ class Soak:
     def run(self):
         self.start_server()
         self.build()
-        for x in [*self.subs, *self.members]:
+        for x in [*self.subs, *self.members, *self.customers]:
             x.start()
         self.visit(True)
-        harness.wait(lambda: all(s.subscribed for s in [*self.subs, *self.members, self.away]),
+        harness.wait(lambda: all(s.subscribed for s in [*self.subs, *self.members, *self.customers,
+                                                  self.away]),
                      "the subscriptions")
         for x in self.pubs:
             x.start()
@@ -434,7 +452,7 @@ def main():
         late = "waited" in str(e)
         code = 3 if soak.server.proc and not soak.server.alive() else 2 if late else 1
         errors = [str(e)]
-        for x in [*getattr(soak, "pubs", []), *getattr(soak, "subs", [])]:
+        for x in [*getattr(soak, "pubs", []), *getattr(soak, "subs", []), *soak.customers]:
             errors += x.errors
         out = {"seed": args.seed, "passed": False, "errors": errors[:20]}
         print(soak.server.log()[-4000:], file=sys.stderr)
