@@ -221,6 +221,25 @@ int lv_embedded_open(const lv_embedded_conf *conf, lv_broker **ret_broker, char 
  * @thread main */
 void lv_embedded_app(lv_broker *b, lv_slice app, uint32_t app_id);
 
+/* ---- metering (core/usage.h): what was published, by app, exactly and across any crash ---- */
+/* What has become visible in one log since it was opened, of one app. @thread any */
+typedef void lv_usage_app_fn(void *arg, lv_slice app, lv_use_sum sum);
+/* Calls fn once an app; the sums and the address (everything before it is in them) belong together.
+ * They hold the log up: fn must be quick. @thread any */
+void lv_embedded_usage(lv_broker *b, uint8_t log, lv_usage_app_fn *fn, void *arg,
+                       uint64_t *ret_lsn);
+/* Calls fn for each message that the log holds from lsn on, up to where it was opened: what became
+ * visible after sums with that address were noted, and before the crash. app is that of its
+ * channel; damaged records are left out. @thread main, before any publish */
+typedef void lv_usage_rec_fn(void *arg, lv_slice app, const lv_rec *rec);
+int lv_embedded_usage_since(lv_broker *b, uint8_t log, uint64_t lsn, lv_usage_rec_fn *fn,
+                            void *arg);
+/* Bytes that each channel's messages take in its log: those that retention has given up count until
+ * they are freed, but not beyond the channel's limit in bytes, nor once none is left. @thread any
+ */
+typedef void lv_usage_stored_fn(void *arg, const lv_chan *chan, uint64_t bytes);
+void lv_embedded_stored(lv_broker *b, lv_usage_stored_fn *fn, void *arg);
+
 /* Frees the results of a finished read or fetch. @thread loop */
 void lv_broker_read_free(lv_read *read);
 void lv_broker_fetch_free(lv_fetch *fetch);

@@ -94,7 +94,23 @@
     "Connections ended for a protocol error")                                                      \
   X(CONN_TIMEOUT, "lavva_connection_timeouts_total", "protocol",                                   \
     "Connections ended by a deadline")                                                             \
-  X(READ_PAUSED, "lavva_read_pauses_total", "", "Times reading paused for back-pressure")
+  X(READ_PAUSED, "lavva_read_pauses_total", "", "Times reading paused for back-pressure")          \
+  X(USE_IN, "lavva_usage_messages_in_total", "app",                                                \
+    "Metering: messages published and stored, in steps of 5 KiB")                                  \
+  X(USE_IN_BYTES, "lavva_usage_bytes_in_total", "app",                                             \
+    "Metering: bytes of channel, key, value and user properties of the same")                      \
+  X(USE_OUT, "lavva_usage_messages_out_total", "app",                                              \
+    "Metering: messages delivered, in steps of 5 KiB")                                             \
+  X(USE_OUT_BYTES, "lavva_usage_bytes_out_total", "app",                                           \
+    "Metering: bytes of channel, key, value and user properties of the same")                      \
+  X(USE_HISTORY, "lavva_usage_history_reads_total", "app",                                         \
+    "Metering: messages of snapshots, replays and retained ones, in steps of 5 KiB")               \
+  X(USE_CONN_MINUTES, "lavva_usage_connection_minutes_total", "app",                               \
+    "Metering: minutes of connections, rounded up for each")                                       \
+  X(USE_CHAN_MINUTES, "lavva_usage_channel_minutes_total", "app",                                  \
+    "Metering: minutes in which a channel was in use, for each channel")                           \
+  X(USE_STORED, "lavva_usage_stored_byte_hours_total", "app",                                      \
+    "Metering: bytes of the retained messages, times hours")
 
 /* Gauges are kept per thread as signed deltas and summed. X(id, name, help) */
 #define LV_GAUGES(X)                                                                               \
@@ -196,6 +212,7 @@ typedef struct lv_metrics {
   uint32_t app; /* place in the table of apps; 0: none */
   uint8_t proto;
   struct lv_metrics *next;
+  uint32_t *use_ring; /* of a row without protocol: usage.c; NULL: no connection yet */
   /* the base set only: */
   lv_hist *latency; /* processing latency of live first deliveries */
   lv_hist *commit;  /* submit to durable, per batch */
@@ -204,6 +221,7 @@ typedef struct lv_metrics {
   struct lv_metrics **rows;
   struct lv_chan_row **chans;
   uint32_t n_rows, n_chans;
+  uint32_t use_s; /* the second that usage.c has counted last */
 } lv_metrics;
 
 static inline void lv_count(lv_metrics *m, enum lv_counter c, uint64_t n) {

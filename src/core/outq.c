@@ -1,6 +1,6 @@
 /* outq.c: the send queue of outq.h.
  *
- *   queue → seg → seg → seg      a segment holds 15 entries (512 bytes); the last one also holds
+ *   queue → seg → seg → seg      a segment holds 12 entries (512 bytes); the last one also holds
  *             [e e e … e]        the private chunk that is being filled, with a reference of its
  * own
  *
@@ -13,7 +13,7 @@
 #include "core/outq.h"
 #include "core/pool.h"
 
-enum { ENTRIES = 15, ANSWER_MAX = 64, BIG_CAP = 16 * 1024, INSERT_MAX = 16 };
+enum { ENTRIES = 12, ANSWER_MAX = 64, BIG_CAP = 16 * 1024, INSERT_MAX = 16 };
 enum { OWNER_CHUNK = 1, OWNER_SEALED = 2 };
 enum chunk_kind { TINY, SMALL, BIG };
 
@@ -29,6 +29,7 @@ typedef struct entry {
   uint32_t len, msgs;
   lv_mono read_at;
   uintptr_t owner;
+  lv_use use; /* of its messages */
 } entry;
 
 typedef struct lv_outq_seg {
@@ -38,7 +39,7 @@ typedef struct lv_outq_seg {
   uint64_t unused;
   entry e[ENTRIES];
 } seg;
-static_assert(sizeof(seg) == 512 && sizeof(entry) == 32, "entries share cache lines evenly");
+static_assert(sizeof(seg) == 512 && sizeof(entry) == 40, "a segment is 8 cache lines");
 
 static lv_pool seg_pool = {.size = sizeof(seg),
                            .align = 64,
@@ -137,7 +138,7 @@ static inline void append(lv_outq *q, uintptr_t owner, const uint8_t *p, uint32_
                           lv_mono read_at) {
   seg *s = q->tail;
   if (!s || s->end == ENTRIES) s = seg_push(q);
-  s->e[s->end++] = (entry){p, n, msgs, read_at, owner};
+  s->e[s->end++] = (entry){p, n, msgs, read_at, owner, {0, 0}};
   q->msgs += msgs;
 }
 
@@ -176,6 +177,14 @@ void lv_outq_ref(lv_outq *q, lv_block *b, const uint8_t *p, uint32_t n, uint32_t
   append(q, (uintptr_t)lv_block_ref(b), p, n, msgs, read_at);
 }
 
+void lv_outq_use(lv_outq *q, lv_use use) {
+  seg *s = q->tail;
+  assert(s && s->end > s->first);
+  entry *e = &s->e[s->end - 1];
+  e->use.steps += use.steps;
+  e->use.bytes += use.bytes;
+}
+
 int lv_outq_iov(const lv_outq *q, struct iovec *iov, int max) {
   uint32_t skip = q->head_sent;
   int n = 0;
@@ -205,7 +214,7 @@ void lv_outq_consume(lv_outq *q, uint32_t n, lv_outq_sent_fn *fn, void *arg) {
     if (s->first == s->end && (s->next || q->bytes == 0)) seg_pop(q);
     q->msgs -= e.msgs;
     owner_unref(e.owner);
-    if (e.msgs && fn) fn(arg, e.msgs, e.read_at);
+    if (e.msgs && fn) fn(arg, e.msgs, e.read_at, e.use);
   }
 }
 
@@ -267,7 +276,7 @@ void lv_outq_insert(lv_outq *q, const lv_outq_mark *m, const uint8_t *p, uint32_
     seg_split(q, s, i);
   else
     memmove(s->e + i + 1, s->e + i, (s->end - i) * sizeof *s->e);
-  s->e[i] = (entry){to, n, 0, {0}, (uintptr_t)c + OWNER_CHUNK};
+  s->e[i] = (entry){to, n, 0, {0}, (uintptr_t)c + OWNER_CHUNK, {0, 0}};
   s->end++;
   q->bytes += n;
 }

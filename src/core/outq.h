@@ -5,7 +5,7 @@
  * Neighbouring ranges of the same memory merge, so that sixteen messages encoded one behind the
  * other cost a subscriber one entry and one iovec.
  *
- *   entry: ptr, len, block ref or private chunk, n_msgs (messages that end in it), read_at
+ *   entry: ptr, len, block ref or private chunk, n_msgs (messages that end in it), read_at, use
  *
  * An empty queue owns nothing but its own 32 bytes. The ledger's "delivered" for QoS 0 is a message
  * handed whole to the kernel: lv_outq_consume reports the messages of entries that went out whole,
@@ -13,6 +13,7 @@
 #ifndef LV_CORE_OUTQ_H
 #define LV_CORE_OUTQ_H
 #include "core/block.h"
+#include "core/usage.h"
 #include <sys/uio.h>
 
 typedef struct lv_outq {
@@ -22,9 +23,9 @@ typedef struct lv_outq {
   uint32_t msgs;                   /* counted messages not yet consumed */
 } lv_outq;
 
-/* Called for entries that leave: `n` messages whose last byte was read at `read_at`.
- * n is never 0. */
-typedef void lv_outq_sent_fn(void *arg, uint32_t n, lv_mono read_at);
+/* Called for entries that leave: `n` messages whose last byte was read at `read_at`, and what was
+ * said of them with lv_outq_use. n is never 0. */
+typedef void lv_outq_sent_fn(void *arg, uint32_t n, lv_mono read_at, lv_use use);
 
 void lv_outq_init(lv_outq *q);
 /* Frees all entries. @thread loop */
@@ -35,6 +36,9 @@ uint8_t *lv_outq_put(lv_outq *q, uint32_t n, uint32_t msgs, lv_mono read_at);
 /* n bytes at p inside block `b`, by reference. @thread loop */
 void lv_outq_ref(lv_outq *q, lv_block *b, const uint8_t *p, uint32_t n, uint32_t msgs,
                  lv_mono read_at);
+/* What the messages that were queued last (put or ref, which must just have been called) come to
+ * when they are delivered: it leaves with them. @thread loop */
+void lv_outq_use(lv_outq *q, lv_use use);
 /* Fills up to max iovecs with what is to be sent first; returns how many. @thread loop */
 int lv_outq_iov(const lv_outq *q, struct iovec *iov, int max);
 /* Removes n bytes that the kernel took. An entry's messages count as sent when its last byte went.

@@ -469,9 +469,9 @@ static void on_drain(lv_conn *c) {
   if (mc->sess && mc->state == OPEN) lv_sess_drain(mc->sess);
 }
 
-static void on_sent(lv_conn *c, uint32_t n, lv_mono stamp) {
+static void on_sent(lv_conn *c, uint32_t n, lv_mono stamp, lv_use use) {
   lv_mqtt_conn *mc = of(c);
-  if (mc->sess) lv_sess_sent(mc->sess, n, stamp);
+  if (mc->sess) lv_sess_sent(mc->sess, n, stamp, use);
 }
 
 static void on_deadline(lv_conn *c) {
@@ -586,8 +586,8 @@ static uint32_t ws_stream(lv_ws_conn *w, const uint8_t *p, uint32_t n) {
 static void ws_drain(lv_ws_conn *w) {
   on_drain(w->conn);
 }
-static void ws_sent(lv_ws_conn *w, uint32_t n, lv_mono stamp) {
-  on_sent(w->conn, n, stamp);
+static void ws_sent(lv_ws_conn *w, uint32_t n, lv_mono stamp, lv_use use) {
+  on_sent(w->conn, n, stamp, use);
 }
 static void ws_deadline(lv_ws_conn *w) {
   on_deadline(w->conn);

@@ -201,6 +201,7 @@ void lv__hub_conn_start(lv__hub_conn *hc, lv__hub_ask *ask) {
   hl->idle_s = 0;
   hc->conn->out_max = hc->auth->app->limits.queue_bytes;
   lv_gauge(lv__hub_row(hc), LV_G_CLIENTS, 1);
+  hc->use_since = lv_use_connect(hl->loop->metrics, hc->auth->app_id, hl->loop->now);
   hc->pumping = true;
   for (uint32_t i = 0; i < ask->q.n_channels && !hc->closing; i++)
     (void)lv__hub_sub_new(hc, ask->chans[i], &ask->q.since[i], true, ask->q.snapshot);
@@ -220,7 +221,7 @@ void lv__hub_conn_gone(lv__hub_conn *hc) {
   lv_mono stamp;
   uint32_t (*whole)(const uint8_t *, uint32_t) = hc->ws ? lv_ws_whole : lv__sse_whole;
   uint32_t gone = lv_outq_gone(&hc->conn->outq, whole, &stamp);
-  if (gone) lv__hub_sent(hc, gone, stamp);
+  if (gone) lv__hub_sent(hc, gone, stamp, (lv_use){gone, 0});
   uint32_t unsent = lv_outq_unsent(&hc->conn->outq, whole);
   lv_count(lv__hub_row(hc), LV_C_DROP_HUB_DISCONNECTED, unsent);
   lv_gauge(lv__hub_app_row(hc), LV_G_PENDING, -(int64_t)unsent);
@@ -236,6 +237,7 @@ void lv__hub_conn_gone(lv__hub_conn *hc) {
     break;
   }
   lv_gauge(lv__hub_row(hc), LV_G_CLIENTS, -1);
+  lv_use_disconnect(hl->loop->metrics, hc->auth->app_id, hc->use_since, hl->loop->now);
   *hc->pprev = hc->next;
   if (hc->next) hc->next->pprev = hc->pprev;
   hl->n_conns--;
@@ -269,13 +271,16 @@ void lv__hub_doomed_close(lv__hub_loop *hl) {
 
 /* ---- sending ---- */
 
-void lv__hub_send(lv__hub_conn *hc, const lv__frame *f, uint32_t msgs, lv_mono stamp) {
+void lv__hub_send(lv__hub_conn *hc, const lv__frame *f, uint32_t msgs, lv_mono stamp, lv_use use) {
+  lv_outq *q = &hc->conn->outq;
+  uint32_t before = q->msgs;
   if (hc->ws) {
     lv_ws_send_frames(hc->ws, f->block, f->p, f->n, msgs, stamp);
-    return;
+  } else {
+    lv_outq_ref(q, f->block, f->p, f->n, msgs, stamp);
+    lv_conn_dirty(hc->conn);
   }
-  lv_outq_ref(&hc->conn->outq, f->block, f->p, f->n, msgs, stamp);
-  lv_conn_dirty(hc->conn);
+  if (q->msgs != before) lv_outq_use(q, use); /* else it is closing already */
 }
 
 void lv__hub_say(lv__hub_conn *hc, lv_hub_event *e) {
@@ -301,8 +306,9 @@ void lv__hub_say(lv__hub_conn *hc, lv_hub_event *e) {
   if (p != small) free(p);
 }
 
-void lv__hub_sent(lv__hub_conn *hc, uint32_t n, lv_mono stamp) {
+void lv__hub_sent(lv__hub_conn *hc, uint32_t n, lv_mono stamp, lv_use use) {
   lv_count(lv__hub_row(hc), LV_C_HUB_OUT, n);
+  lv_use_out(lv__hub_row(hc), use.steps, use.bytes);
   lv_gauge(lv__hub_app_row(hc), LV_G_PENDING, -(int64_t)n);
   if (stamp.ns) lv_hist_add(hc->hl->loop->metrics->latency, hc->hl->loop->now.ns - stamp.ns, n);
 }

@@ -12,8 +12,9 @@ typedef struct fan {
   lv__hub_chan *ch;
   lv__hub_group *g;
   lv_mono stamp;
-  uint32_t first, n;                   /* messages of ch->run whose frames lie in `f` */
-  uint64_t bytes;                      /* of their values */
+  uint32_t first, n; /* messages of ch->run whose frames lie in `f` */
+  uint64_t bytes;    /* of their values */
+  lv_use use;
   lv__frame f;                         /* all of them */
   uint32_t *size;                      /* of each */
   uint32_t framed[LV_KPI_PROTO_COUNT]; /* subscriptions that got all of it */
@@ -67,7 +68,7 @@ static void run_end(fan *x) {
     lv__hub_sub *sub = x->g->live[i];
     if (sub->hc->closing) continue;
     if (takes_all(x, sub)) {
-      lv__hub_send(sub->hc, &x->f, x->n, x->stamp);
+      lv__hub_send(sub->hc, &x->f, x->n, x->stamp, x->use);
       x->framed[sub->hc->proto]++;
     } else {
       give_some(x, sub);
@@ -76,6 +77,7 @@ static void run_end(fan *x) {
   count_framed(x);
   x->n = 0;
   x->bytes = 0;
+  x->use = (lv_use){0, 0};
   x->f = (lv__frame){0};
 }
 
@@ -107,6 +109,9 @@ static void run_add(fan *x, uint32_t i) {
   x->size[x->n++] = f.n;
   x->f.n += f.n;
   x->bytes += lv_rec_val(r->rec).n;
+  lv_use use = lv_use_of(r->rec);
+  x->use.steps += use.steps;
+  x->use.bytes += use.bytes;
 }
 
 /* A channel's run for all who listen. */

@@ -15,6 +15,7 @@ typedef struct entry {
   lv__frame f; /* with a reference; block NULL: nothing waits */
   lv_mono stamp;
   int64_t due_ns;
+  lv_use use;
   uint32_t val_n;
   uint32_t key_n;
   uint8_t key[];
@@ -79,6 +80,7 @@ static void fill(lv__hold *h, entry *e, const lv__frame *f, const lv_rec *rec, l
   e->f = *f;
   lv_block_ref(f->block);
   e->stamp = stamp;
+  e->use = lv_use_of(rec);
   e->val_n = lv_rec_val(rec).n;
   h->full++;
   h->bytes += f->n;
@@ -94,7 +96,7 @@ static void entry_free(lv__hold *h, entry *e) {
 
 static void send_entry(lv__hold *h, entry *e) {
   lv__hub_sub *sub = h->sub;
-  lv__hub_send(sub->hc, &e->f, 1, e->stamp);
+  lv__hub_send(sub->hc, &e->f, 1, e->stamp, e->use);
   lv__hub_count_queued(sub, 1, e->val_n);
   empty(h, e);
 }
@@ -219,7 +221,7 @@ void lv__hold_give(lv__hub_sub *sub, const lv__frame *f, const lv_rec *rec, lv_m
     return;
   }
   if (!sub->hold && !lv__hub_slow(hc)) {
-    lv__hub_send(hc, f, 1, stamp);
+    lv__hub_send(hc, f, 1, stamp, lv_use_of(rec));
     lv__hub_count_queued(sub, 1, lv_rec_val(rec).n);
     return;
   }

@@ -130,8 +130,11 @@ static void sleep_if_idle(lv__hub_loop *hl) {
 static void tick(lv_timer *t) {
   lv__hub_loop *hl = (lv__hub_loop *)((char *)t - offsetof(lv__hub_loop, tick));
   lv_timer_arm(&hl->loop->wheel, t, hl->loop->now, LV_SEC(1), tick);
-  for (uint32_t i = 0; i < hl->n_chans; i++)
-    if (hl->chans[i]) chan_sweep(hl, &hl->chans[i]);
+  for (uint32_t i = 0; i < hl->n_chans; i++) {
+    if (!hl->chans[i]) continue;
+    if (hl->chans[i]->n_subs) lv_chan_in_use(hl->chans[i]->chan, hl->loop->metrics, hl->loop->wall);
+    chan_sweep(hl, &hl->chans[i]);
+  }
   sleep_if_idle(hl);
 }
 

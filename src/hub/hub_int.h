@@ -107,6 +107,7 @@ lv_slice lv__filter_topic(lv_slice channel, lv_slice keys, uint8_t *dst);
 typedef struct lv__snap_frame {
   lv__frame f; /* one reference to the block */
   uint64_t offset;
+  uint32_t use_steps; /* of usage.h */
 } lv__snap_frame;
 /* The last messages of a channel in one variant; never changed. */
 typedef struct lv__snap {
@@ -274,6 +275,7 @@ struct lv__hub_conn {
   lv__hub_sub *subs;
   struct lv__lag_read *read; /* under way; NULL: none */
   uint32_t n_subs, conflate_ms;
+  uint32_t use_since;     /* lv_use_connect */
   lv_slice user_id, keys; /* these two and cats are in `text` */
   lv_slice *cats;
   uint32_t n_cats;
@@ -314,9 +316,10 @@ void lv__hub_conn_start(lv__hub_conn *hc, lv__hub_ask *ask);
 /* It is gone (the send queue still holds what was not sent). */
 void lv__hub_conn_gone(lv__hub_conn *hc);
 void lv__hub_conn_free(lv__hub_conn *hc);
-void lv__hub_send(lv__hub_conn *hc, const lv__frame *f, uint32_t msgs, lv_mono stamp);
+/* use: what the msgs messages in it come to when they are delivered. */
+void lv__hub_send(lv__hub_conn *hc, const lv__frame *f, uint32_t msgs, lv_mono stamp, lv_use use);
 void lv__hub_say(lv__hub_conn *hc, lv_hub_event *e);
-void lv__hub_sent(lv__hub_conn *hc, uint32_t n, lv_mono stamp);
+void lv__hub_sent(lv__hub_conn *hc, uint32_t n, lv_mono stamp, lv_use use);
 void lv__hub_drained(lv__hub_conn *hc);
 /* Later in this turn, safe while lists are walked. */
 void lv__hub_doom(lv__hub_conn *hc, uint16_t code, const char *why);

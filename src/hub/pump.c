@@ -257,17 +257,20 @@ static bool send_snap(lv__hub_sub *sub) {
   lv__opening *o = sub->opening;
   lv__hub_conn *hc = sub->hc;
   uint32_t begin = o->sent;
+  uint64_t steps = 0;
   while (o->sent < o->snap->n && room(hc)) {
-    lv__frame run = o->snap->f[o->sent++].f;
+    lv__frame run = o->snap->f[o->sent].f;
+    steps += o->snap->f[o->sent++].use_steps;
     while (o->sent < o->snap->n && run.n < LV_BLOCK_SIZE) {
       const lv__frame *f = &o->snap->f[o->sent].f;
       if (f->block != run.block || f->p != run.p + run.n) break;
       run.n += f->n;
-      o->sent++;
+      steps += o->snap->f[o->sent++].use_steps;
     }
-    lv__hub_send(hc, &run, 0, (lv_mono){0});
+    lv__hub_send(hc, &run, 0, (lv_mono){0}, (lv_use){0, 0});
   }
   lv_count(lv__hub_row(hc), LV_C_HUB_REPLAYED, o->sent - begin);
+  lv_count(lv__hub_row(hc), LV_C_USE_HISTORY, steps);
   return o->sent == o->snap->n;
 }
 
@@ -310,6 +313,7 @@ typedef struct lv__run { /* frames of one kind that lie side by side */
   lv__frame f;
   uint32_t n;
   uint64_t bytes;
+  lv_use use;
   bool owed;
 } lv__run;
 
@@ -320,8 +324,9 @@ static void run_send(lv__hub_sub *sub, lv__run *r) {
     lv__hub_count_queued(sub, r->n, r->bytes);
   } else {
     lv_count(lv__hub_row(sub->hc), LV_C_HUB_REPLAYED, r->n);
+    lv_count(lv__hub_row(sub->hc), LV_C_USE_HISTORY, r->use.steps);
   }
-  lv__hub_send(sub->hc, &r->f, r->owed ? r->n : 0, (lv_mono){0});
+  lv__hub_send(sub->hc, &r->f, r->owed ? r->n : 0, (lv_mono){0}, r->use);
   *r = (lv__run){0};
 }
 
@@ -358,6 +363,9 @@ static void lag_take(lv__hub_sub *sub, const lv_rec *rec, lv__run *r) {
   r->f.n += f.n;
   r->n++;
   r->bytes += lv_rec_val(rec).n;
+  lv_use use = lv_use_of(rec);
+  r->use.steps += use.steps;
+  r->use.bytes += use.bytes;
 }
 
 /* Retention was faster than the customer. */

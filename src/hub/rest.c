@@ -67,6 +67,10 @@ static void answer(rest *r) {
                                      .n_headers = 1,
                                      .body = lv_slice_of(b->data, b->used),
                                      .block = b});
+  lv_metrics *row = lv_metrics_row(r->hl->loop->metrics, r->ask->auth->app_id, LV_KPI_HTTP);
+  for (uint32_t i = 0; i < r->n; i++)
+    for (uint32_t k = 0; k < r->snap[i]->n; k++)
+      lv_count(row, LV_C_USE_HISTORY, r->snap[i]->f[k].use_steps);
 }
 
 static void add(rest *r, lv__snap *snap) {

@@ -61,14 +61,14 @@ static void trim(lv__snap_job *job) {
   drop_front(job, k);
 }
 
-static void push(lv__snap_job *job, lv__frame f, uint64_t offset) {
+static void push(lv__snap_job *job, lv__frame f, uint64_t offset, uint32_t steps) {
   if (job->n == job->cap) {
     job->cap = job->cap ? job->cap * 2 : 32;
     job->f = realloc(job->f, job->cap * sizeof *job->f);
     if (!job->f) abort();
   }
   lv_block_ref(f.block);
-  job->f[job->n++] = (lv__snap_frame){f, offset};
+  job->f[job->n++] = (lv__snap_frame){f, offset, steps};
   job->bytes += f.n;
 }
 
@@ -78,7 +78,8 @@ static void take(lv__snap_job *job, const lv_rec *rec) {
   if (!lv__filter_pass(job->filter, rec) || lv__rec_expired(job->hl, rec)) return;
   lv_hub_data d = lv__data_of(job->hl, job->ch->chan, rec, job->v.pos);
   if (!lv__frames_room(&job->frames, lv__frame_bound(job->v, &d))) return;
-  if (lv__frame_put(job->hl, &job->frames, job->v, &d, &f) == 0) push(job, f, rec->offset);
+  if (lv__frame_put(job->hl, &job->frames, job->v, &d, &f) == 0)
+    push(job, f, rec->offset, lv_use_of(rec).steps);
 }
 
 static lv__snap *result(lv__snap_job *job, uint64_t lsn_end) {
@@ -222,7 +223,8 @@ static bool carry_on(lv__snap_job *job) {
   lv__snap *old = job->group ? job->group->snap : NULL;
   uint64_t first = atomic_load(&job->only->first_offset);
   if (!old || (old->n && old->f[0].offset < first) || old->lsn_end > job->until) return false;
-  for (uint32_t i = 0; i < old->n; i++) push(job, old->f[i].f, old->f[i].offset);
+  for (uint32_t i = 0; i < old->n; i++)
+    push(job, old->f[i].f, old->f[i].offset, old->f[i].use_steps);
   job->next_offset = old->next_offset;
   return true;
 }

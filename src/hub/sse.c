@@ -20,8 +20,8 @@ static void on_drain(lv_conn *c) {
   lv__hub_drained(of(c));
 }
 
-static void on_sent(lv_conn *c, uint32_t n, lv_mono stamp) {
-  lv__hub_sent(of(c), n, stamp);
+static void on_sent(lv_conn *c, uint32_t n, lv_mono stamp, lv_use use) {
+  lv__hub_sent(of(c), n, stamp, use);
 }
 
 static void on_deadline(lv_conn *c) {

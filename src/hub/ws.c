@@ -30,8 +30,8 @@ static void on_drain(lv_ws_conn *w) {
   lv__hub_drained(of(w));
 }
 
-static void on_sent(lv_ws_conn *w, uint32_t n, lv_mono stamp) {
-  lv__hub_sent(of(w), n, stamp);
+static void on_sent(lv_ws_conn *w, uint32_t n, lv_mono stamp, lv_use use) {
+  lv__hub_sent(of(w), n, stamp, use);
 }
 
 static void on_shutdown(lv_ws_conn *w) {

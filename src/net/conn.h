@@ -36,7 +36,7 @@ typedef struct lv_conn_ops {
   void (*on_drain)(lv_conn *c);
   /* n messages stamped read_at left whole for the kernel (lv_outq_sent_fn). May be NULL. Must not
    * add to the queue. */
-  void (*on_sent)(lv_conn *c, uint32_t n, lv_mono read_at);
+  void (*on_sent)(lv_conn *c, uint32_t n, lv_mono read_at, lv_use use);
   /* The deadline set with lv_conn_deadline passed. */
   void (*on_deadline)(lv_conn *c);
   /* The connection is over: err 0: the peer closed; else why (lv_err or -errno). The send queue

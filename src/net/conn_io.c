@@ -222,9 +222,9 @@ void lv__conn_discard(lv_conn *c) {
   if (c->eof || c->no_more) lv__conn_poll(c);
 }
 
-static void on_sent(void *arg, uint32_t n, lv_mono read_at) {
+static void on_sent(void *arg, uint32_t n, lv_mono read_at, lv_use use) {
   lv_conn *c = arg;
-  c->ops->on_sent(c, n, read_at);
+  c->ops->on_sent(c, n, read_at, use);
 }
 
 int lv__conn_send(lv_conn *c) {

@@ -215,9 +215,9 @@ int lv__tls_read(lv_conn *c, uint8_t *p, uint32_t n) {
   return (int)have;
 }
 
-static void on_sent(void *arg, uint32_t n, lv_mono read_at) {
+static void on_sent(void *arg, uint32_t n, lv_mono read_at, lv_use use) {
   lv_conn *c = arg;
-  c->ops->on_sent(c, n, read_at);
+  c->ops->on_sent(c, n, read_at, use);
 }
 
 /* What the next record carries: a long range as it lies, else a copy of several in the scratch. */

@@ -331,9 +331,9 @@ static void on_drain(lv_conn *c) {
   if (w->kind->ops->on_drain && !w->closing) w->kind->ops->on_drain(w);
 }
 
-static void on_sent(lv_conn *c, uint32_t n, lv_mono stamp) {
+static void on_sent(lv_conn *c, uint32_t n, lv_mono stamp, lv_use use) {
   lv_ws_conn *w = of(c);
-  if (w->kind->ops->on_sent) w->kind->ops->on_sent(w, n, stamp);
+  if (w->kind->ops->on_sent) w->kind->ops->on_sent(w, n, stamp, use);
 }
 
 /* Time for a ping. While it is we who do not read, or the kernel that cannot send (then TCP's own

@@ -43,8 +43,9 @@ typedef struct lv_ws_ops {
    * connection. What is left comes again with more, or after the pause. More than conn->in_max left
    * without a pause is LV_E_TOO_BIG. */
   uint32_t (*on_stream)(lv_ws_conn *w, const uint8_t *p, uint32_t n);
-  void (*on_drain)(lv_ws_conn *w);                           /* as conn.h; may be NULL */
-  void (*on_sent)(lv_ws_conn *w, uint32_t n, lv_mono stamp); /* as conn.h; may be NULL */
+  void (*on_drain)(lv_ws_conn *w); /* as conn.h; may be NULL */
+  void (*on_sent)(lv_ws_conn *w, uint32_t n, lv_mono stamp,
+                  lv_use use); /* as conn.h; may be NULL */
   /* With ping_ms 0 the connection's deadline is the protocol's, until it closes. May be NULL. */
   void (*on_deadline)(lv_ws_conn *w);
   /* The server drains: finish and lv_ws_close (1012 for customers); NULL: closed with 1001. */

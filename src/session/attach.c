@@ -97,6 +97,7 @@ static void bind_conn(lv_sess *s, const lv_attach *a) {
   s->version = c->version;
   s->proto = a->proto & 7u;
   lv_gauge(lv__kpi(s), LV_G_CLIENTS, 1);
+  s->use_since = lv_use_connect(lv__metrics(s->shard), s->app_id, s->shard->loop->now);
   s->conn_epoch++;
   s->expiry_s = grant_expiry(s, c);
   s->persistent = s->expiry_s > 0;
@@ -297,10 +298,11 @@ void lv_sess_detach(lv_sess *s, int err) {
   lv__pend_discard(s, true);
   lv_mono stamp;
   uint32_t gone = lv_outq_gone(s->outq, lv_mqtt_count_publishes, &stamp);
-  if (gone && !(stamp.ns & LV_STAMP_PART)) lv_sess_sent(s, gone, stamp);
+  if (gone && !(stamp.ns & LV_STAMP_PART)) lv_sess_sent(s, gone, stamp, (lv_use){gone, 0});
   uint32_t q0 = s->q0_queued + (s->lag ? s->lag->q0 : 0);
   lv__kpi_drop(shard, lv__kpi(s), s->app_id, 0, LV_C_DROP_HUB_DISCONNECTED, q0);
   lv_gauge(lv__kpi(s), LV_G_CLIENTS, -1);
+  lv_use_disconnect(lv__metrics(shard), s->app_id, s->use_since, shard->loop->now);
   lv__settle_pending(s, q0);
   s->q0_queued = 0;
   if (s->lag) s->lag->q0 = 0;
@@ -325,6 +327,7 @@ void lv_sess_detach(lv_sess *s, int err) {
   if (s->persistent || more->will_due) {
     if (!shard->quiet) {
       lv__store_meta(s, LV_ACK_NONE);
+      lv__bill_detach(s);
       if (err != LV_E_SHUTDOWN) timer_arm(s); /* else the next process does */
     }
   } else {

@@ -57,15 +57,17 @@ static void drop(lv_sess *s, const lv_delivery *d, enum lv_counter why) {
 static void delivered(lv_sess *s, const lv_out *o) {
   if (o->flags & LV_DELIVER_STORED) return;
   lv_count(mx(s), LV_C_HUB_OUT, 1);
+  lv__bill_acked(s, o);
   settle_pending(s, &(lv_delivery){.flags = o->flags, .member = o->member});
   if (o->member) lv__share_done(o->member, o->log, o->lsn);
 }
 
-void lv_sess_sent(lv_sess *s, uint32_t n, lv_mono stamp) {
+void lv_sess_sent(lv_sess *s, uint32_t n, lv_mono stamp, lv_use use) {
   lv_metrics *m = mx(s);
   if (!(stamp.ns & LV_STAMP_ACKED)) {
     assert(s->q0_queued >= n);
     lv_count(m, LV_C_HUB_OUT, n);
+    lv_use_out(m, use.steps, use.bytes);
     s->q0_queued -= n;
     lv__settle_pending(s, n);
   }
@@ -236,7 +238,10 @@ static int encode(lv_sess *s, const lv_delivery *d, uint16_t pid, bool dup) {
     put = put_publish(s, &o, d, stamp);
   }
   if (!put) return LV_E_TOO_BIG;
-  if (d->qos == 0 && !(d->flags & LV_DELIVER_STORED)) {
+  if (d->flags & LV_DELIVER_STORED) {
+    if (!dup && d->rec->chan) lv_count(mx(s), LV_C_USE_HISTORY, lv_use_of(d->rec).steps);
+  } else if (d->qos == 0) {
+    lv_outq_use(s->outq, lv_use_of(d->rec));
     s->q0_queued++;
     if (d->member) s->pending++; /* from here on it is this connection's */
   }
@@ -267,6 +272,7 @@ static void send_acked(lv_sess *s, const lv_delivery *d) {
   o->flags = d->flags;
   o->member = d->member;
   o->sub_id = d->sub_id;
+  o->use_bytes = lv_use_of(d->rec).bytes;
   if (s->persistent) lv__save(s, d->qos == 2 ? 2 : 1);
   if (d->qos == 2 && s->persistent) {
     o->state = LV_OUT_STORE;
@@ -629,6 +635,7 @@ void lv__out_stored(lv_sess *s, uint32_t seq, int err) {
     return;
   }
   more->saved_seq = seq;
+  lv__bill_saved(s, seq);
   uint16_t done[64];
   for (uint32_t n = 64; n == 64 && s->conn && s->win;) {
     n = 0;
@@ -716,6 +723,7 @@ void lv__out_resend(lv_sess *s, const lv_fetch *f) {
                      .flags = o->flags | LV_DELIVER_REPLAY};
     int err = rec ? encode(s, &d, pid, true) : LV_E_GONE;
     if (!err) {
+      o->use_bytes = lv_use_of(rec).bytes;
       o->state = LV_OUT_SENT;
       lv_count(mx(s), LV_C_HUB_REDELIVERED, 1);
       continue;
@@ -773,6 +781,7 @@ void lv__out_member_gone(lv_sess *s, lv_share_member *m) {
 /* Nothing is sent any more; what was owed is counted as dropped. Shared deliveries went back before
  * (lv__out_member_gone). */
 void lv__out_drop_all(lv_sess *s, enum lv_counter why) {
+  lv__bill_all(s);
   lv__pend_discard(s, true);
   while (s->win) {
     lv_out *o = win_at(s->win, 0);

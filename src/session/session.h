@@ -160,8 +160,8 @@ int lv_sess_disconnect(lv_sess *sess, const lv_mqtt_disconnect *d);
 bool lv_sess_idle(const lv_sess *sess);
 /* The send queue has room again. */
 void lv_sess_drain(lv_sess *sess);
-/* n messages left whole for the kernel. */
-void lv_sess_sent(lv_sess *sess, uint32_t n, lv_mono stamp);
+/* n messages left whole for the kernel; what they come to (lv_outq_use). */
+void lv_sess_sent(lv_sess *sess, uint32_t n, lv_mono stamp, lv_use use);
 /* The connection is gone (the send queue still holds what was not sent). The will fires unless
  * DISCONNECT was received; the session waits for its client, or ends. */
 void lv_sess_detach(lv_sess *sess, int err);

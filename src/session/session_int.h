@@ -120,6 +120,7 @@ typedef struct lv_out {
   uint32_t sub_id;
   uint16_t pid;
   uint8_t state, qos, log, flags; /* flags: enum lv_deliver_flag */
+  uint32_t use_bytes;             /* of usage.h; 0: it was in flight before a restart */
 } lv_out;
 
 /* Ring of packet ids in sending order: window[(head + i) & mask]. */
@@ -244,6 +245,7 @@ struct lv_sess {
   uint32_t answer_seq; /* number of the first of `answers` */
   uint32_t app_id;
   uint32_t max_packet;
+  uint32_t use_since; /* of its connection (lv_use_connect) */
   uint16_t receive_max, in_unacked;
   uint16_t next_pid;
   uint16_t id_len;
@@ -279,6 +281,8 @@ typedef struct lv_sess_more {
   struct lv_gives *gives; /* retained messages on their way (give.c) */
   lv_sub **sub_table;     /* subscriptions by filter, once they are many (sub.c) */
   uint32_t sub_mask;
+  lv_use_sum use_acked, use_saved; /* bill.c; use_saved waits for progress of number use_seq */
+  uint32_t use_seq;
   uint32_t due_seq, due_done; /* the last number given to a subscription that wants retained
                                  messages; up to which they all have got them (give.c) */
   void (*ready)(void *conn, lv_sess *sess, bool present, int err);
@@ -345,6 +349,13 @@ void lv__sess_unlink(lv_sess *sess);
 void lv__sess_settle(lv_sess *sess); /* lets go of it when asked to and nothing is in flight */
 void lv__sess_end(lv_sess *sess);    /* the session is over: forget all, everywhere */
 lv_sess_more *lv__sess_more(lv_sess *sess);
+
+/* bill.c: metering of acknowledged deliveries */
+void lv__bill_acked(lv_sess *sess, const lv_out *o);
+void lv__bill_saving(lv_sess *sess, uint32_t seq); /* progress of that number is written */
+void lv__bill_saved(lv_sess *sess, uint32_t seq);  /* and is safe */
+void lv__bill_detach(lv_sess *sess);
+void lv__bill_all(lv_sess *sess); /* the session is over: nothing of it is done again */
 
 /* out.c */
 void lv__settle_pending(lv_sess *sess, uint32_t n);

@@ -59,9 +59,11 @@ static bool frame_fits(const lv_sess *sess, const lv_target *t, const lv_frame *
          (!sess->max_packet || f->n <= sess->max_packet) && lv__out_room(sess, 0);
 }
 
-static void frame_send(lv_sess *sess, lv_block *block, const lv_frame *f, lv_mono read_at) {
+static void frame_send(lv_sess *sess, lv_block *block, const lv_frame *f, lv_mono read_at,
+                       lv_use use) {
   lv_mono stamp = {read_at.ns & ~(int64_t)LV_STAMP_BITS};
   lv_outq_ref(sess->outq, block, f->p, f->n, 1, stamp);
+  lv_outq_use(sess->outq, use);
   sess->q0_queued++;
   sess->shard->link->dirty(sess->conn);
 }
@@ -97,6 +99,7 @@ typedef struct lv_fan {
   lv_frame frame[4];                         /* by version (5.0: +1) and retain (+2) */
   uint8_t made;                              /* bits of those */
   uint32_t slot;                             /* of the channel's KPIs */
+  lv_use use;                                /* of a delivery; when frames are shared */
   uint32_t owed, framed[LV_KPI_PROTO_COUNT]; /* counted once all targets are through */
   bool share;                                /* enough subscribers to share frames */
 } lv_fan;
@@ -125,7 +128,7 @@ static void fan_one(lv_shard *s, lv_fan *f, const lv_target *t) {
     if (!(f->made & (1u << i)) && frame_make(s, f->rec, i & 1, retain, &f->frame[i]))
       f->made |= (uint8_t)(1u << i);
     if ((f->made & (1u << i)) && frame_fits(sess, t, &f->frame[i])) {
-      frame_send(sess, s->frames, &f->frame[i], f->batch->read_at);
+      frame_send(sess, s->frames, &f->frame[i], f->batch->read_at, f->use);
       f->framed[sess->proto]++;
       return;
     }
@@ -164,6 +167,7 @@ static void fan_out(lv_shard *s, lv_batch *batch, const lv_rec *rec, lv_chan *ch
     s->frames = NULL;
   }
   f.share = f.share && rec->size < LV_BLOCK_SIZE / 8;
+  if (f.share) f.use = lv_use_of(rec);
   for (uint32_t i = 0; i < m->n; i++) {
     if (m->targets[i].flags & LV_SUB_SHARED) {
       lv__share_deliver(m->targets[i].target, batch, rec);
@@ -220,6 +224,7 @@ static void lazy_tick(lv_timer *t) {
     if (sess->lag) lv__lag_pump(sess);
   }
   count_lag(s);
+  lv_use_tick(lv__metrics(s), s->loop->now);
   lv__share_tick(s);
   lv__sys_tick(s);
 }

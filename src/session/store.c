@@ -161,6 +161,7 @@ void lv__store_progress(lv_sess *s) {
     if (s->conn) s->shard->link->close(s->conn, LV_E_IO); /* what waits for it must not leave */
     return;
   }
+  lv__bill_saving(s, more->save_seq);
   ack_due(s, s->durability, LV_ACK_SAVE, more->save_seq, 0);
 }
 

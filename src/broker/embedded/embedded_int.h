@@ -142,12 +142,19 @@ typedef struct lv_chan_own { /* the channel and what only the broker needs */
   _Atomic uint64_t last_lsn; /* of its newest visible message; 0: none */
   _Atomic uint64_t gone;     /* behind its newest message that retention removed; 0: none */
   uint64_t declared;         /* where its newest declaration ends in its log; under the role */
+  struct lv_app_use *use;    /* of its app */
   uint64_t hash;
 } lv_chan_own;
 typedef struct lv_app_chans { /* how many channels an app has */
   lv_slice app;               /* text of its first channel */
   uint32_t n;
 } lv_app_chans;
+typedef struct lv_app_use { /* what was published in an app since the logs were opened (usage.c) */
+  _Atomic(struct lv_app_use *) next;
+  lv_use_sum in[LV_DURABILITY_COUNT]; /* each under the vis of its log */
+  uint32_t n_app;
+  uint8_t app[];
+} lv_app_use;
 typedef _Atomic(lv_chan_own *) lv_chan_slot;
 typedef struct lv_chan_table { /* open addressing, insert only; replaced whole when it grows */
   uint32_t cap, n;
@@ -160,7 +167,8 @@ typedef struct lv_registry {
   _Atomic(lv_chan_table *) table;
   _Atomic(lv_chan_slot *) chunk[LV_CHAN_CHUNKS];
   _Atomic uint32_t next_id, count;
-  lv_app_chans *apps; /* under ensure_mu */
+  _Atomic(lv_app_use *) use; /* a list that only grows, under ensure_mu */
+  lv_app_chans *apps;        /* under ensure_mu */
   uint32_t n_apps;
 } lv_registry;
 void lv__registry_init(lv_registry *r);
@@ -183,6 +191,13 @@ static inline lv_chan_own *lv__registry_get(lv_registry *r, uint32_t id) {
 }
 bool lv__registry_policy(lv_registry *r, uint32_t id, uint64_t *keep_ms, uint64_t *keep_bytes,
                          uint64_t *keep_count);
+
+/* usage.c: metering of what becomes visible. */
+/* The app's sums, made on demand. Under ensure_mu, or at open. */
+lv_app_use *lv__app_use(lv_registry *r, lv_slice app);
+void lv__app_use_done(lv_registry *r);
+/* So many messages of a channel have become visible, the last at that time. Under vis. */
+void lv__use_seen(lv_lane *l, lv_chan_own *chan, lv_use_sum sum, lv_wall at);
 
 /* reader.c: a queue of reads and fetches, and the thread that serves them. */
 typedef struct lv_reader {

@@ -47,6 +47,7 @@ void lv__registry_done(lv_registry *r) {
     t = older;
   }
   free(r->apps);
+  lv__app_use_done(r);
   pthread_mutex_destroy(&r->ensure_mu);
   pthread_mutex_destroy(&r->keep_mu);
 }
@@ -142,6 +143,7 @@ static lv_chan_own *chan_new(lv_embedded *b, uint32_t id, uint32_t app_id,
                    .keep_count = conf->keep_count,
                    .broker = &b->base};
   c->hash = name_hash(c->c.app, c->c.name);
+  c->use = lv__app_use(&b->registry, conf->app);
   lv_elog_chan facts;
   lv_elog_chan_get(b->lane[conf->durability].elog, id, &facts);
   atomic_store(&c->c.first_offset, facts.first_offset);
@@ -205,7 +207,9 @@ int lv__registry_load(lv_embedded *b, const lv_rec *rec) {
   if (err) return err;
   lv_registry *r = &b->registry;
   if (lv__registry_get(r, id) || lookup(r, conf.app, conf.name)) return LV_E_CORRUPT;
-  insert(r, chan_new(b, id, UINT32_MAX, &conf));
+  lv_chan_own *c = chan_new(b, id, UINT32_MAX, &conf);
+  c->c.use_minute = (uint32_t)(lv_wall_now().ns / 60000000000); /* perhaps counted before */
+  insert(r, c);
   return 0;
 }
 

@@ -187,14 +187,23 @@ int lv__lane_publish(lv_broker *base, lv_batch *batch) {
 static void see_records(lv_lane *l, const lv_batch *x) {
   lv_registry *reg = &l->b->registry;
   lv_chan_own *chan = NULL;
+  lv_use_sum use = {0, 0};
+  lv_wall at = {0};
   for (const lv_rec *r = lv_batch_first(x); r; r = lv_batch_next(x, r)) {
     if (lv__state_keyed(r)) lv__state_put(&l->state, r);
     if (r->kind != LV_REC_MSG) continue;
-    if (!chan || chan->c.id != r->chan) chan = lv__registry_get(reg, r->chan);
+    if (!chan || chan->c.id != r->chan) {
+      if (chan) lv__use_seen(l, chan, use, at);
+      use = (lv_use_sum){0, 0};
+      chan = lv__registry_get(reg, r->chan);
+    }
     if (!chan) continue;
+    lv_use_add(&use, lv_use_of(r));
+    at.ns = r->ingest_ns;
     atomic_store_explicit(&chan->last_lsn, r->lsn, memory_order_relaxed);
     atomic_store_explicit(&chan->c.next_offset, r->offset + 1, memory_order_release);
   }
+  if (chan) lv__use_seen(l, chan, use, at);
 }
 
 static void complete_inner(lv_batch *list) {

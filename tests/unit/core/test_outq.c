@@ -44,11 +44,15 @@ typedef struct model {
   bool bad;
 } model;
 
-static void on_sent(void *arg, uint32_t n, lv_mono read_at) {
+static void on_sent(void *arg, uint32_t n, lv_mono read_at, lv_use use) {
   model *m = arg;
   if (n == 0) m->bad = true;
-  for (uint32_t i = 0; i < n; i++)
+  for (uint32_t i = 0; i < n; i++) {
+    use.steps -= m->reported;
+    use.bytes -= 3 * m->reported;
     if (m->read_at[m->reported++] != read_at.ns) m->bad = true;
+  }
+  if (use.steps || use.bytes) m->bad = true;
 }
 
 static void queue_some(lv_rand *r, model *m, lv_outq *q, lv_block **blk, int64_t now) {
@@ -70,7 +74,10 @@ static void queue_some(lv_rand *r, model *m, lv_outq *q, lv_block **blk, int64_t
     if ((*blk)->used > (*blk)->cap) (*blk)->used = (*blk)->cap;
     lv_outq_ref(q, *blk, p, n, msgs, at);
   }
-  for (uint32_t i = 0; i < msgs; i++) m->read_at[m->msgs++] = now;
+  for (uint32_t i = 0; i < msgs; i++) { /* the n-th message is n steps, of 3 bytes each */
+    lv_outq_use(q, (lv_use){m->msgs, 3 * m->msgs});
+    m->read_at[m->msgs++] = now;
+  }
   m->n += n;
 }
 

@@ -113,7 +113,8 @@ static void on_drain(lv_conn *c) {
   add(t, &t->drains, 1);
 }
 
-static void on_sent(lv_conn *c, uint32_t n, lv_mono read_at) {
+static void on_sent(lv_conn *c, uint32_t n, lv_mono read_at, lv_use use) {
+  (void)use;
   tp *t = c->data;
   assert(n > 0 && read_at.ns > 0);
   add(t, &t->sent_msgs, n);

@@ -123,9 +123,9 @@ static void on_packet(client *c, const lv_mqtt_head *h, lv_slice body) {
   if (a.type == LV_MQTT_PUBREL) (void)client_ack(c, LV_MQTT_PUBCOMP, a.pid, 0);
 }
 
-static void on_sent(void *arg, uint32_t n, lv_mono stamp) {
+static void on_sent(void *arg, uint32_t n, lv_mono stamp, lv_use use) {
   client *c = arg;
-  lv_sess_sent(c->sess, n, stamp);
+  lv_sess_sent(c->sess, n, stamp, use);
 }
 
 /* The kernel takes all of it. True: something moved. */

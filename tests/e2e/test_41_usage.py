@@ -1,0 +1,306 @@
+"""Metering: what is counted for an app, against what its clients saw, over every protocol and
+across crashes. docs/usage.md has the definitions."""
+import asyncio
+import json
+import threading
+import time
+import urllib.parse
+import urllib.request
+
+import lvconf
+import pytest
+import raw
+import websockets
+
+from harness import DEADLINE, wait
+
+pytestmark = pytest.mark.lavva_only
+STEP = 5 * 1024
+KEEP = {"session_expiry": 3600}
+
+
+def steps(n):
+    return max(1, -(-n // STEP))
+
+
+class Tally:
+    """Steps and bytes of messages, counted on the client's side."""
+
+    def __init__(self):
+        self.steps = self.bytes = self.n = 0
+
+    def add(self, topic, value, props=()):
+        channel, slash, key = topic.partition("/")
+        if not channel or channel.startswith("$"):
+            channel, key = "_", topic
+        n = len(channel) + len(key) + len(value)
+        n += sum(len(a.encode()) + len(b.encode()) for a, b in props)
+        self.steps += steps(n)
+        self.bytes += n
+        self.n += 1
+
+
+def usage(s, app="dev"):
+    """The counters of an app in /metrics, by unit."""
+    out = {}
+    for name, value in s.metrics(raw=True).items():
+        if name.startswith("lavva_usage_") and f'app="{app}"' in name:
+            out[name[len("lavva_usage_"):name.index("_total{")]] = int(value)
+    return out
+
+
+def settles(s, app="dev", **want):
+    """Waits for these units; they may not go beyond."""
+    def there():
+        have = usage(s, app)
+        have = {k: have.get(k, 0) for k in want}
+        assert all(have[k] <= want[k] for k in want), (have, want)
+        return have == want
+    try:
+        wait(there, "")
+    except AssertionError as e:
+        raise AssertionError(f"{usage(s, app)} is not {want}: {e}") from None
+
+
+def post(s, topic, value, secret="full", **labels):
+    """One message over HTTP, acknowledged."""
+    channel, slash, key = topic.partition("/")
+    q = urllib.parse.urlencode({**({"key": key} if slash else {}), **labels})
+    r = urllib.request.Request(
+        f"http://{s.http[0]}:{s.http[1]}/v1/channels/{channel}/messages?{q}", data=value,
+        method="POST", headers={"Authorization": "Bearer " + lvconf.key_text(secret)})
+    with urllib.request.urlopen(r, timeout=DEADLINE) as a:
+        return json.load(a)
+
+
+def url(s, path, scheme, secret="full", **q):
+    q = urllib.parse.urlencode({"apiKey": lvconf.key_text(secret), **q}, safe=",:/")
+    return f"{scheme}://{s.http[0]}:{s.http[1]}{path}?{q}"
+
+
+@pytest.fixture
+def s(own_server):
+    """Two apps; the first has two channels with other durabilities."""
+    apps = [lvconf.app(channels=[{"name": "mem", "durability": "memory"}]),
+            lvconf.app("two", [lvconf.key("full2", lvconf.ALL, lvconf.ALL)])]
+    return own_server(config=lvconf.doc(apps)).start()
+
+
+class Watcher:
+    """A customer of the hub in a thread: what it gets of a channel's data, counted."""
+
+    def __init__(self, s, channel, sse=False, **q):
+        self.s, self.channel, self.sse, self.q = s, channel, sse, q
+        self.live, self.error, self.greeted = Tally(), None, threading.Event()
+        self.values = []
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+        assert self.greeted.wait(DEADLINE), self.error
+
+    def take(self, text):
+        m = json.loads(text)
+        if m["typ"] == 1:
+            self.size = m["val"]["channel_size"]
+            self.left = self.size if self.q.get("snapshot") == "true" else 0
+            self.greeted.set()
+            return
+        if m["typ"] != 7:
+            return
+        if self.left:
+            self.left -= 1
+            return
+        topic = m["chn"] + ("/" + m["key"] if m["key"] else "")
+        self.values.append(m["val"])
+        props = [(k, m[k]) for k in ("tag", "cat") if m.get(k)]
+        self.live.add(topic, m["val"] if isinstance(m["val"], str) else json.dumps(m["val"]), props)
+
+    def run(self):
+        try:
+            if self.sse:
+                self.events()
+            else:
+                asyncio.run(self.frames())
+        except (OSError, ValueError, websockets.ConnectionClosed) as e:
+            self.error = e
+
+    async def frames(self):
+        target = url(self.s, "/ws", "ws", channels=self.channel, **self.q)
+        async with websockets.connect(target, max_size=None) as ws:
+            self.close = lambda loop=asyncio.get_running_loop(): asyncio.run_coroutine_threadsafe(
+                ws.close(), loop)
+            while True:
+                self.take(await ws.recv())
+
+    def events(self):
+        path = f"/v1/channels/{self.channel}/events"
+        with urllib.request.urlopen(url(self.s, path, "http", **self.q), timeout=DEADLINE) as r:
+            self.close = r.fp.raw._sock.close if hasattr(r.fp, "raw") else r.close
+            for line in r:
+                if line.startswith(b"data: "):
+                    self.take(line[6:].decode())
+
+
+def value(n):
+    """A text of n bytes, which the hub does not take for JSON."""
+    return ("v" * n).encode()
+
+
+SIZES = [0, 1, 100, 5000, 5200, 10300, 17000, 70000]
+
+
+@pytest.mark.tsan
+def test_mixed_load(s):
+    """Every way in and every way out; sizes around steps, buffers and blocks."""
+    ways_in, out = Tally(), Tally()
+    subs = []
+    for i, qos in enumerate((0, 0, 0, 0, 0, 1, 2)):     # five at QoS 0 share frames
+        c = s.connected(f"sub{i}", v=4 if i == 1 else 5)
+        c.subscribe(("data/#", qos), ("mem/#", qos), ("/odd/#", qos))
+        subs.append(c)
+    kept = s.client("kept", clean=False, properties=KEEP)
+    kept.connect()
+    kept.subscribe(("data/#", 1), ("mem/#", 2))
+    watchers = [Watcher(s, "data", snapshot="false"), Watcher(s, "data", snapshot="false"),
+                Watcher(s, "data", sse=True, snapshot="false")]
+    pub = s.connected("pub")
+    sent = []
+
+    def publish(topic, val, qos, props=()):
+        pub.publish(topic, val, qos, properties={"user": list(props)} if props else None)
+        sent.append((topic, val, props))
+
+    for n in SIZES:
+        for qos in (0, 1, 2):
+            publish("data/k", value(n), qos)
+            publish("mem/k/l", value(n), qos)
+    publish("/odd/topic", b"x", 1)
+    publish("data", b"no key", 1, [("tag", "t"), ("other", "é"), ("", "")])
+    publish("data/p", value(5100), 1, [("cat", "c" * 40)])
+    for n in SIZES[1:]:
+        post(s, "data/h", value(n), tag="label")
+        sent.append(("data/h", value(n), [("tag", "label")]))
+    for topic, val, props in sent:
+        ways_in.add(topic, val.decode(), props)
+    for c in subs + [kept]:
+        mine = [m for m in sent if c is not kept or not m[0].startswith("/")]
+        got = c.collect(len(mine))
+        assert sorted(p.payload for p in got) == sorted(m[1] for m in mine)
+        for topic, val, props in mine:
+            out.add(topic, val.decode(), props)
+    data = [m for m in sent if m[0].startswith("data")]
+    for w in watchers:
+        wait(lambda w=w: w.live.n >= len(data) or w.error, "the customers' messages")
+        assert not w.error and w.live.n == len(data)
+        for topic, val, props in data:
+            out.add(topic, val.decode(), props)
+    settles(s, messages_in=ways_in.steps, bytes_in=ways_in.bytes, messages_out=out.steps,
+            bytes_out=out.bytes, history_reads=0)
+    assert usage(s, "two").get("messages_in", 0) == 0
+
+
+def test_apps_apart(s):
+    a, b = s.connected("a"), s.client("b", user="two", password=lvconf.key_text("full2"))
+    b.connect()
+    b.subscribe("#", qos=1)
+    a.publish("x/1", b"mine", 1)
+    b.publish("x/1", value(6000), 1)
+    b.message("x/1")
+    settles(s, messages_in=1, messages_out=0)
+    settles(s, "two", messages_in=2, messages_out=2, bytes_in=6002, bytes_out=6002)
+
+
+def test_refused_and_control_are_free(s):
+    """Nothing for what is not stored, for $SYS, pings, a repeat of a QoS 2 publish; clearing a
+    retained message is a publish like others."""
+    c = s.connected("c")
+    c.subscribe("$SYS/#", "x/#")
+    c.publish("$SYS/x", b"dropped", 1)
+    c.ping()
+    for dup in (False, True):
+        c.send(raw.publish("y/2", b"once", 2, pid=77, dup=dup))
+        c.answer(raw.PUBREC, pid=77)
+    c.publish("y/r", b"", 1, retain=True)
+    settles(s, messages_in=2, messages_out=0)
+
+
+def test_history(s):
+    """Snapshots, replays and retained messages are history reads, and no deliveries."""
+    for i in range(3):
+        post(s, "h/k", value(6000))
+    pub = s.connected("pub")
+    pub.publish("h/r", value(11000), 1, retain=True)
+    settles(s, messages_in=3 * 2 + 3, history_reads=0)
+    have = 0
+    with urllib.request.urlopen(url(s, "/snapshot", "http", channels="h"), timeout=DEADLINE) as r:
+        assert len(json.load(r)["Snapshot"]["h"]) == 4
+    have += 9
+    settles(s, history_reads=have)
+    w = Watcher(s, "h", snapshot="true")
+    assert w.size == 4
+    have += 9
+    settles(s, history_reads=have)
+    Watcher(s, "h", sse=True, snapshot="true")
+    have += 9
+    settles(s, history_reads=have)
+    Watcher(s, "h", since="start")
+    have += 9
+    settles(s, history_reads=have, messages_out=0)
+    c = s.connected("late")
+    c.subscribe("h/#", qos=1)
+    c.message("h/r", retain=True)
+    have += 3
+    settles(s, history_reads=have, messages_out=0)
+
+
+def test_conflated_counts_once(s):
+    w = Watcher(s, "c", snapshot="false", conflate="300")
+    for i in range(50):
+        post(s, "c/k", b'"%d"' % i)
+    wait(lambda: w.values and w.values[-1] == "49", "the newest value")
+    assert w.live.n < 50
+    settles(s, messages_in=50, messages_out=w.live.n)
+
+
+def test_gone_customer_is_not_charged(s):
+    """What waited for a QoS 0 subscriber that does not read is not a delivery."""
+    c = s.connected("slow")
+    c.subscribe("g/#", qos=0)
+    c.sock.setsockopt(1, 8, 4096)       # SO_RCVBUF: it never reads again
+    pub = s.connected("pub")
+    for i in range(300):
+        pub.publish("g/k", value(60000), 1)
+    c.drop()
+    wait(lambda: s.metrics().get("lavva_clients", 0) == 1, "the drop")
+    m = s.metrics()
+    out, dropped = m["lavva_hub_out_messages_total"], sum(
+        v for k, v in m.items() if k.startswith('lavva_drops_total{stage="hub"'))
+    assert out + dropped == 300 and dropped > 50
+    u = usage(s)
+    per = steps(60000 + 2)
+    assert u["messages_in"] == 300 * per
+    assert (out - 1) * per <= u["messages_out"] <= out * per
+    assert u["messages_out"] >= out
+
+
+def test_connection_minutes(s):
+    """One for each that was there, at once; HTTP requests are none."""
+    for i in range(5):
+        s.connected(f"m{i}").disconnect()
+    w = [Watcher(s, "m", snapshot="false"), Watcher(s, "m", sse=True, snapshot="false")]
+    for i in range(3):
+        post(s, "m/k", b"1")
+    settles(s, connection_minutes=7)
+    assert len(w) == 2
+
+
+def test_channel_minutes(s):
+    """A channel counts once a minute while it is published to or watched, however busy it is."""
+    before = int(time.time() // 60)
+    for ch in ("a", "b", "a", "a"):
+        for i in range(5):
+            post(s, f"{ch}/k", b"1")
+    w = Watcher(s, "quiet", snapshot="false")
+    wait(lambda: usage(s).get("channel_minutes", 0) >= 3, "the minutes")
+    minutes = int(time.time() // 60) - before
+    assert 3 <= usage(s)["channel_minutes"] <= 3 * (1 + minutes)
+    assert w.live.n == 0
