@@ -3,7 +3,8 @@
 #include "gateway/http_publish.h"
 #include "gateway/mqtt_conn.h"
 #include "gateway/publish.h"
-#include "net/http.h"
+#include "gateway/ws_publish.h"
+#include "net/ws.h"
 #include <stdlib.h>
 
 /* A message with an Idempotency-Key, of before the restart. @thread main */
@@ -29,6 +30,7 @@ int lv_gateway_new(lv_realm *realm, lv_gateway **ret_gateway) {
 void lv_gateway_free(lv_gateway *g) {
   if (!g) return;
   lv_idem_free(g->idem);
+  free(g->ws_publish);
   free(g);
 }
 
@@ -91,4 +93,5 @@ static void on_call(lv_http_call *call, void *arg) {
 void lv_gateway_routes(lv_gateway *g, lv_router *router, const lv_conf *conf) {
   lv_router_add(router, (lv_route){LV_HTTP_GET, "/mqtt", on_call, g, 0});
   lv__http_publish_routes(g, router, conf);
+  lv__ws_publish_routes(g, router, conf);
 }

@@ -17,6 +17,7 @@ typedef struct lv_gw_loop {
   struct lv_mqtt_conn *paused; /* wait for the publish queue to drain */
   lv_pub *pub;                 /* of what comes without a session (publish.c) */
   lv_gw_rate *rates;           /* LV_GW_RATES */
+  struct lv_ws_pub *ws_paused; /* wait for that queue to drain */
   char epoch[LV_DURABILITY_COUNT]
             [LV_EPOCH_SIZE]; /* of the logs, as of this count of the broker's */
   uint32_t epochs;
@@ -26,6 +27,7 @@ typedef struct lv_gw_loop {
 struct lv_gateway {
   lv_realm *realm;
   struct lv_idem *idem;
+  struct lv_ws_kind *ws_publish; /* what holds for /v1/publish */
   lv_gw_loop *loops[LV_LOOPS_MAX];
   _Atomic uint32_t app_conns[1024]; /* connections by app id (those above share the last) */
 };

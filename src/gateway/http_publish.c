@@ -17,7 +17,6 @@
 #include "core/hash.h"
 #include "gateway/batch.h"
 #include "gateway/publish.h"
-#include "wire/hubmsg.h"
 #include <assert.h>
 #include <stdlib.h>
 
@@ -246,14 +245,8 @@ static void add_item(ask *a, lv_publish *p, uint32_t i, lv_slice text) {
     lv__publish_bad(p, i, err, why);
     return;
   }
-  lv_publish_item item = {.key = m.has_key ? m.key : a->key,
-                          .tag = m.has_tag ? m.tag : a->tag,
-                          .cat = m.has_cat ? m.cat : a->cat,
-                          .val = m.binary ? m.bin : m.val.s,
-                          .has_key = m.has_key || a->has_key,
-                          .json = !m.binary,
-                          .json_string = !m.binary && m.val.type == LV_JSON_STRING};
-  lv__publish_item(p, i, &item, scratch + text.n);
+  lv_publish_item base = {.key = a->key, .tag = a->tag, .cat = a->cat, .has_key = a->has_key};
+  lv__publish_object(p, i, &m, &base, scratch + text.n);
 }
 
 static void add_batch(ask *a, lv_publish *p) {

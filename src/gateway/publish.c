@@ -5,6 +5,7 @@
  * Acknowledgements carry the request and the item's place. A request lives until the last one has
  * come, whatever becomes of its client. */
 #include "gateway/publish.h"
+#include "gateway/ws_publish.h"
 #include "wire/json.h"
 #include <assert.h>
 #include <stdio.h>
@@ -212,6 +213,18 @@ void lv__publish_item(lv_publish *p, uint32_t i, const lv_publish_item *item, ui
   if (err) refuse(p, i, err, why, lv_reject_counter(err));
 }
 
+void lv__publish_object(lv_publish *p, uint32_t i, const lv_hub_publish *m,
+                        const lv_publish_item *base, uint8_t *scratch) {
+  lv_publish_item item = {.key = m->has_key ? m->key : base->key,
+                          .tag = m->has_tag ? m->tag : base->tag,
+                          .cat = m->has_cat ? m->cat : base->cat,
+                          .val = m->binary ? m->bin : m->val.s,
+                          .has_key = m->has_key || base->has_key,
+                          .json = !m->binary,
+                          .json_string = !m->binary && m->val.type == LV_JSON_STRING};
+  lv__publish_item(p, i, &item, scratch);
+}
+
 static void finish(lv_publish *p) {
   lv_gw_loop *gl = p->gl;
   if (p->idem) {
@@ -276,6 +289,7 @@ int lv__publish_loop_init(lv_gw_loop *gl) {
   if (!gl->rates) return LV_E_NOMEM;
   int err = lv_pub_new(gl->loop, lv_shard_broker(gl->shard),
                        lv_shard_conf(gl->shard)->publish_queue_bytes, acked, gl, &gl->pub);
+  if (!err) lv_pub_on_drained(gl->pub, lv__ws_publish_drained, gl);
   if (!err && gl->loop->index == 0)
     lv_timer_arm(&gl->loop->wheel, &gl->tick, gl->loop->now, LV_SEC(TRIM_EVERY_S), tick);
   return err;

@@ -13,6 +13,7 @@
 #include "gateway/gateway_int.h"
 #include "gateway/idem.h"
 #include "net/http.h"
+#include "wire/hubmsg.h"
 
 enum {
   LV_PUBLISH_ITEMS_MAX = 10000, /* of a batch */
@@ -58,6 +59,10 @@ void lv__publish_free(lv_publish *p);
 /* Publishes item i. `scratch`: as many bytes as item->val has, plus LV_PUBLISH_LABEL_MAX * 4, plus
  * channel and key. */
 void lv__publish_item(lv_publish *p, uint32_t i, const lv_publish_item *item, uint8_t *scratch);
+/* The same for an object of a batch or a frame; `base`: what stands in for the labels that it has
+ * not. The scratch behind what its decoding used. */
+void lv__publish_object(lv_publish *p, uint32_t i, const lv_hub_publish *m,
+                        const lv_publish_item *base, uint8_t *scratch);
 /* Item i cannot even be read. */
 void lv__publish_bad(lv_publish *p, uint32_t i, int err, const char *why);
 void lv__publish_end(lv_publish *p);

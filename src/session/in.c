@@ -247,6 +247,7 @@ enum lv_counter lv_reject_counter(int err) {
   case LV_E_NESTING:
   case LV_E_SURROGATE: return LV_C_GW_REJ_PAYLOAD;
   case LV_E_BUSY:
+  case LV_E_SHUTDOWN:
   case LV_E_NOMEM: return LV_C_GW_REJ_BUSY;
   case LV_E_QUOTA:
   case LV_E_RECEIVE_MAX: return LV_C_GW_REJ_QUOTA;

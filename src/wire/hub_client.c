@@ -105,7 +105,7 @@ int lv_hub_client_decode(uint8_t gen, uint8_t encoding, lv_slice bytes, uint8_t 
   return 0;
 }
 
-/* ---- publish ---- */
+/* ---- publish: JSON ---- */
 
 enum part { ID, PART_KEY, PART_TAG, PART_CAT, VAL, B64, PARTS };
 static const lv_slice parts[PARTS] = {{(const uint8_t *)"id", 2},  {(const uint8_t *)"key", 3},
@@ -174,4 +174,101 @@ int lv_hub_publish_decode(lv_slice object, uint8_t *scratch, lv_hub_publish *ret
   if ((err = take_string(&t[PART_CAT], &free_at, &ret->cat, &ret->has_cat)))
     return refuse(ret_why, err, "cat is a string");
   return take_value(t, free_at, ret, ret_why);
+}
+
+/* ---- publish: msgpack ---- */
+
+static bool is_nothing(const lv_msgpack_tok *t) {
+  return t->type == LV_MSGPACK_NIL;
+}
+
+static int take_packed_id(const lv_msgpack_tok *t, lv_slice raw, lv_hub_publish *ret) {
+  if (is_nothing(t)) return 0;
+  if (t->type != LV_MSGPACK_STR && t->type != LV_MSGPACK_UINT && t->type != LV_MSGPACK_INT)
+    return LV_E_PAYLOAD;
+  if (raw.n > LV_HUB_ID_MAX) return LV_E_PAYLOAD;
+  ret->id = raw;
+  return 0;
+}
+
+static int take_packed_string(const lv_msgpack_tok *t, lv_slice *ret, bool *ret_has) {
+  if (is_nothing(t)) return 0;
+  if (t->type != LV_MSGPACK_STR) return LV_E_PAYLOAD;
+  *ret = t->s;
+  *ret_has = true;
+  return 0;
+}
+
+static int take_packed_value(const lv_msgpack_tok *t, lv_slice raw, lv_buf *json,
+                             lv_hub_publish *ret) {
+  size_t from = json->n;
+  ret->binary = t->type == LV_MSGPACK_BIN;
+  ret->bin = t->s;
+  ret->val = (lv_json_tok){0};
+  if (ret->binary) return 0;
+  int err = lv_msgpack_to_json(raw, json);
+  if (err) return err;
+  ret->val.type = t->type == LV_MSGPACK_STR ? LV_JSON_STRING : LV_JSON_OBJECT;
+  ret->val.s = lv_slice_of(json->p + from, json->n - from);
+  return 0;
+}
+
+/* One member, whose value is `t`, which was written as `raw`. */
+static int take_packed(uint32_t which, const lv_msgpack_tok *t, lv_slice raw, lv_buf *json,
+                       lv_hub_publish *ret, const char **ret_why) {
+  static const char *const bad[PARTS] = {[ID] = "id is a string or an integer, at most 256 bytes",
+                                         [PART_KEY] = "key is a string",
+                                         [PART_TAG] = "tag is a string",
+                                         [PART_CAT] = "cat is a string",
+                                         [VAL] = "val has what JSON has no form for",
+                                         [B64] = "give bytes as val"};
+  int err;
+  switch (which) {
+  case ID: err = take_packed_id(t, raw, ret); break;
+  case PART_KEY: err = take_packed_string(t, &ret->key, &ret->has_key); break;
+  case PART_TAG: err = take_packed_string(t, &ret->tag, &ret->has_tag); break;
+  case PART_CAT: err = take_packed_string(t, &ret->cat, &ret->has_cat); break;
+  case VAL: err = take_packed_value(t, raw, json, ret); break;
+  default: err = LV_E_PAYLOAD; break;
+  }
+  return err ? refuse(ret_why, err, err == LV_E_TOO_BIG ? NULL : bad[which]) : 0;
+}
+
+/* A value and what it holds; ret_raw: all of its bytes. */
+static int packed_next(lv_msgpack *m, lv_msgpack_tok *t, lv_slice *ret_raw) {
+  const uint8_t *from = m->p;
+  int got = lv_msgpack_next(m, t);
+  if (got == 1) got = lv_msgpack_skip(m, t);
+  *ret_raw = lv_slice_of(from, (size_t)(m->p - from));
+  return got < 0 ? got : 0;
+}
+
+int lv_hub_publish_decode_msgpack(lv_slice map, lv_buf *json, lv_hub_publish *ret,
+                                  const char **ret_why) {
+  static const char bad[] = "not a msgpack map";
+  lv_msgpack m;
+  lv_msgpack_tok t, v;
+  lv_slice raw;
+  *ret = (lv_hub_publish){0};
+  lv_msgpack_init(&m, map);
+  int got = lv_msgpack_check(map);
+  if (!got) got = lv_msgpack_next(&m, &t) == 1 && t.type == LV_MSGPACK_MAP ? 0 : LV_E_PAYLOAD;
+  if (got) return refuse(ret_why, got, bad);
+  int first = 0;
+  for (uint32_t i = t.n; i; i--) {
+    got = packed_next(&m, &t, &raw);
+    if (!got) got = packed_next(&m, &v, &raw);
+    assert(!got); /* it was checked as a whole */
+    uint32_t which = 0;
+    while (which < PARTS && !(t.type == LV_MSGPACK_STR && lv_slice_eq(t.s, parts[which]))) which++;
+    /* The id may come behind what is wrong. */
+    if (which < PARTS && (!first || which == ID)) {
+      int err = take_packed(which, &v, raw, json, ret, first ? &(const char *){0} : ret_why);
+      if (!first) first = err;
+    }
+  }
+  if (first) return first;
+  if (!ret->binary && ret->val.type == LV_JSON_NONE)
+    return refuse(ret_why, LV_E_PAYLOAD, "val is missing");
+  return 0;
 }

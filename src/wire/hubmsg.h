@@ -1,5 +1,5 @@
 /* hubmsg.h: the hub protocol's messages and requests, for both of its generations. Pure: no I/O, no
- * allocation.
+ * allocation but that of an output buffer.
  *
  * A server message is one object. What one is made of does not depend on the customer, so the hub
  * encodes each once per (generation, encoding) and shares the bytes; `text` and `binary` are only
@@ -14,6 +14,7 @@
  * Strings that are not UTF-8 get U+FFFD for each bad byte, in both encodings. @thread any */
 #ifndef LV_WIRE_HUBMSG_H
 #define LV_WIRE_HUBMSG_H
+#include "core/buf.h"
 #include "core/conf.h"
 #include "core/rec.h"
 #include "core/time.h"
@@ -138,6 +139,11 @@ typedef struct lv_hub_publish {
  * with lv_json_check_value's rules). On an error ret->id is still set when it could be read. */
 int lv_hub_publish_decode(lv_slice object, uint8_t *scratch, lv_hub_publish *ret,
                           const char **ret_why);
+/* The same for a msgpack map. `val` becomes JSON text, appended to `json` (val.type: STRING, or
+ * OBJECT for all others); when it is bin, its bytes are the value, and there is no b64. `id` (str
+ * or an integer) is given as msgpack. Also LV_E_TOO_BIG: the limit of `json`. */
+int lv_hub_publish_decode_msgpack(lv_slice map, lv_buf *json, lv_hub_publish *ret,
+                                  const char **ret_why);
 
 /* ---- the request's query ---- */
 

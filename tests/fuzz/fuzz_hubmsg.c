@@ -56,6 +56,23 @@ static void publish(lv_slice in) {
   free(scratch);
 }
 
+static void publish_packed(lv_slice in) {
+  lv_hub_publish p;
+  const char *why = NULL;
+  lv_buf json;
+  lv_buf_init(&json, 4096);
+  int err = lv_hub_publish_decode_msgpack(in, &json, &p, &why);
+  CHECK(err == LV_E_TOO_BIG || (err == 0) == (why == NULL));
+  CHECK(p.id.n == 0 || lv_msgpack_check(p.id) == 0);
+  if (err == 0) {
+    CHECK(lv_utf8_valid(p.key, false) && lv_utf8_valid(p.tag, false) &&
+          lv_utf8_valid(p.cat, false));
+    CHECK(p.binary || lv_json_check_value(p.val.s) == 0);
+    fuzz_touch(p.bin);
+  }
+  lv_buf_done(&json);
+}
+
 static void form(const lv_hub_data *d, uint8_t gen, uint8_t encoding) {
   uint32_t cap = lv_hub_data_bound(d, gen, encoding);
   uint8_t *p = malloc(cap);
@@ -97,7 +114,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   switch (what & 3) {
   case 0: query(in, what >> 2 & 1); break;
   case 1: client(in, what >> 2 & 1, what >> 3 & 1); break;
-  case 2: publish(in); break;
+  case 2:
+    publish(in);
+    publish_packed(in);
+    break;
   default: message(in, what >> 2 & 3); break;
   }
   fuzz_free(in);

@@ -392,13 +392,75 @@ static void test_publish(void **state) {
   assert_slice(p.id, S("5")); /* so that the answer can name it */
 }
 
+static int packed(lv_slice map, lv_hub_publish *p, lv_buf *json) {
+  const char *why = NULL;
+  lv_buf_reset(json);
+  uint8_t *in = map.n ? malloc(map.n) : NULL; /* its own memory, so that ASan sees overruns */
+  if (map.n) memcpy(in, map.p, map.n);
+  int err = lv_hub_publish_decode_msgpack(lv_slice_of(in, map.n), json, p, &why);
+  assert_true(err == LV_E_TOO_BIG || (why != NULL) == (err != 0));
+  assert_true(p->id.n == 0 || lv_msgpack_check(p->id) == 0);
+  free(in);
+  return err;
+}
+
+static void test_publish_msgpack(void **state) {
+  const char *why = NULL;
+  lv_hub_publish p;
+  lv_buf json;
+  lv_buf_init(&json, 64);
+  lv_slice in = S("\x86\xA2id\xCD\x01\x00\xA3key\xA1k\xA3tag\xA1t\xA3"
+                  "cat\xA1"
+                  "c\xA3odd\x91\x01\xA3val\x81\xA1"
+                  "a\x92\xC0\xC4\x01\xFF");
+  assert_int_equal(lv_hub_publish_decode_msgpack(in, &json, &p, &why), 0);
+  assert_slice(p.id, S("\xCD\x01\x00"));
+  assert_slice(p.key, S("k"));
+  assert_slice(p.tag, S("t"));
+  assert_slice(p.cat, S("c"));
+  assert_true(p.has_key && p.has_tag && p.has_cat && !p.binary);
+  assert_slice(p.val.s, S("{\"a\":[null,\"/w==\"]}"));
+  assert_int_not_equal(p.val.type, LV_JSON_STRING);
+  lv_buf_reset(&json);
+  assert_int_equal(lv_hub_publish_decode_msgpack(S("\x81\xA3val\xA2t\n"), &json, &p, &why), 0);
+  assert_int_equal(p.val.type, LV_JSON_STRING);
+  assert_slice(p.val.s, S("\"t\\n\""));
+  assert_int_equal(lv_hub_publish_decode_msgpack(S("\x81\xA3val\xC4\x02\x00\xFF"), &json, &p, &why),
+                   0);
+  assert_true(p.binary && p.id.n == 0 && !p.has_key);
+  assert_slice(p.bin, S("\x00\xFF"));
+  static const struct {
+    lv_slice in;
+    int want;
+  } bad[] = {{LV_SLICE(""), LV_E_PAYLOAD},
+             {LV_SLICE("\x80"), LV_E_PAYLOAD},
+             {LV_SLICE("\x90"), LV_E_PAYLOAD},
+             {LV_SLICE("\x81\xA3val"), LV_E_PAYLOAD},
+             {LV_SLICE("\x81\xA3val\x01\x01"), LV_E_PAYLOAD},
+             {LV_SLICE("\x81\xA3val\xD4\x01\x01"), LV_E_PAYLOAD},
+             {LV_SLICE("\x81\xA3val\x81\x01\x01"), LV_E_PAYLOAD},
+             {LV_SLICE("\x81\xA3"
+                       "b64\xA0"),
+              LV_E_PAYLOAD},
+             {LV_SLICE("\x82\xA3key\x01\xA3val\x01"), LV_E_PAYLOAD},
+             {LV_SLICE("\x82\xA2id\x90\xA3val\x01"), LV_E_PAYLOAD}};
+  for (size_t i = 0; i < COUNT(bad); i++)
+    assert_int_equal(packed(bad[i].in, &p, &json), bad[i].want);
+  assert_int_equal(packed(S("\x83\xA3key\x01\xA3val\x01\xA2id\x05"), &p, &json), LV_E_PAYLOAD);
+  assert_int_equal(p.id.n, 1); /* though it came last */
+  uint8_t big[80] = "\x81\xA3val\xD9\x46";
+  memset(big + 7, 'x', 0x46);
+  assert_int_equal(packed(lv_slice_of(big, 7 + 0x46), &p, &json), LV_E_TOO_BIG);
+  lv_buf_done(&json);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_transcript),    cmocka_unit_test(test_members),
       cmocka_unit_test(test_msgpack_bytes), cmocka_unit_test(test_kind),
       cmocka_unit_test(test_events),        cmocka_unit_test(test_positions),
       cmocka_unit_test(test_sse),           cmocka_unit_test(test_client),
-      cmocka_unit_test(test_publish),
+      cmocka_unit_test(test_publish),       cmocka_unit_test(test_publish_msgpack),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
