@@ -4,6 +4,7 @@ Each runs on a free port of 127.0.0.1, in a folder of its own below BUILD/bench-
 unless LAVVA_BENCH_TMP says otherwise), is ready when it accepts, and is ended by its process id.
 """
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -64,6 +65,38 @@ apps:
 """
 
 
+def hub_config(directory, port, durability, tls):
+    """The same for customers: one channel with a long snapshot, HTTP with the default of loops."""
+    listen = f"  - http: 127.0.0.1:{port}\n"
+    cert = ""
+    if tls:
+        listen = f"  - https: 127.0.0.1:{port}\n"
+        cert = f"  tls: {{certificate: {directory}/cert.pem, key: {directory}/key.pem}}\n"
+        certificate(directory)
+    threads = os.environ.get("LAVVA_BENCH_THREADS")
+    threads = f"  threads: {int(threads)}\n" if threads else ""
+    return f"""server:
+  data: {directory}/data
+{threads}{cert}  anonymous: true
+  log: {{level: warn}}
+listen:
+{listen}apps:
+  - name: bench
+    auto_channels: true
+    channel_defaults:
+      durability: {durability}
+      retention: {{bytes: 1GiB}}
+"""
+
+
+def certificate(directory):
+    """A certificate of its own, as small as is common today (P-256)."""
+    subprocess.run([program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
+                    "/CN=127.0.0.1", "-keyout", f"{directory}/key.pem", "-out",
+                    f"{directory}/cert.pem"], check=True, capture_output=True)
+
+
 def write(path, text):
     with open(path, "w", encoding="utf-8") as f:
         f.write(text)
@@ -75,6 +108,41 @@ def lavva(durability):
         binary = program("lavva", "lavva")
         conf = write(f"{directory}/lavva.yaml", lavva_config(directory, port, durability))
         return [binary, "serve", conf]
+    return command
+
+
+def hub(durability, tls=False):
+    def command(directory, port):
+        binary = program("lavva", "lavva")
+        conf = write(f"{directory}/lavva.yaml", hub_config(directory, port, durability, tls))
+        return [binary, "serve", conf]
+    return command
+
+
+def wsrelay(*options):
+    def command(directory, port):
+        own = [o.replace("@DIR@", directory) for o in options]
+        return [program("lavva-wsrelay", "bench/lavva-wsrelay"), "--port", str(port), *own]
+    return command
+
+
+def nchan(tls=False):
+    def command(directory, port):
+        binary = program("nginx")
+        modules = "/usr/lib/nginx/modules"
+        if not os.path.exists(f"{modules}/ngx_nchan_module.so"):
+            raise Missing("libnginx-mod-nchan is missing")
+        cert = ""
+        if tls:
+            certificate(directory)
+            cert = f"ssl_certificate {directory}/cert.pem; ssl_certificate_key {directory}/key.pem;"
+        with open(os.path.join(PEERS, "nchan-tuned.conf"), encoding="utf-8") as f:
+            text = f.read()
+        for name, value in (("PORT", str(port)), ("DIR", directory), ("MODULES", modules),
+                            ("SSL", "ssl" if tls else ""), ("CERT", cert)):
+            text = text.replace(f"@{name}@", value)
+        return [binary, "-e", f"{directory}/error", "-p", directory, "-c",
+                write(f"{directory}/nginx.conf", text)]
     return command
 
 
@@ -102,6 +170,13 @@ KINDS = {
     "relay-grow": relay("--file", "@DIR@/log", "--sync"),
     "mosquitto": templated("mosquitto", "-c", "mosquitto-tuned.conf"),
     "mosquitto-untuned": templated("mosquitto", "-c", "mosquitto-untuned.conf"),
+    "hub-memory": hub("memory"),
+    "hub-disk": hub("disk"),
+    "hub-tls": hub("memory", tls=True),
+    "nchan": nchan(),
+    "nchan-tls": nchan(tls=True),
+    "wsrelay": wsrelay("--file", "@DIR@/log", "--file-size", str(RING_BYTES)),
+    "wsrelay-disk": wsrelay("--file", "@DIR@/log", "--file-size", str(RING_BYTES), "--sync"),
     "nats": templated("nats-server", "-c", "nats-tuned.conf"),
 }
 
@@ -110,6 +185,18 @@ class Server:
     def __init__(self, kind, proc, port, directory):
         self.kind, self.proc, self.port, self.dir = kind, proc, port, directory
         self.pid = proc.pid
+
+    def pids(self):
+        """Of the server's processes: nginx has a master and a worker."""
+        with open(f"/proc/{self.pid}/task/{self.pid}/children", encoding="ascii") as f:
+            return [self.pid, *(int(p) for p in f.read().split())]
+
+    def kill_and_restart(self):
+        """SIGKILL, and the same command in the same folder once more; it may not accept yet."""
+        self.proc.kill()
+        self.proc.wait()
+        self.proc = spawn(self.command, self.dir)
+        self.pid = self.proc.pid
 
     def output(self):
         """The last of what it said."""
@@ -135,6 +222,19 @@ def accepts(port):
         return s.connect_ex(("127.0.0.1", port)) == 0
 
 
+def more_descriptors():
+    """As many as the system allows: nginx takes what it is given."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def spawn(command, directory):
+    with open(f"{directory}/output", "ab") as out:
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                cwd=directory, start_new_session=True,
+                                preexec_fn=more_descriptors)
+
+
 def start(kind):
     """Starts a server of this kind and returns it once it accepts connections."""
     directory, port = temp_dir(), free_port()
@@ -143,10 +243,9 @@ def start(kind):
     except Missing:
         shutil.rmtree(directory, ignore_errors=True)
         raise
-    with open(f"{directory}/output", "wb") as out:
-        proc = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out,
-                                cwd=directory, start_new_session=True)
+    proc = spawn(command, directory)
     server = Server(kind, proc, port, directory)
+    server.command = command
     end = time.monotonic() + 30
     while not accepts(port):
         if proc.poll() is not None or time.monotonic() > end:
