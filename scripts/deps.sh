@@ -11,7 +11,7 @@ build=(gcc libc6-dev meson ninja-build pkg-config python3-minimal libuv1-dev lib
 test=(clang clang-format libclang-rt-14-dev llvm libcmocka-dev python3 python3-pytest
       python3-pytest-timeout python3-pytest-xdist
       python3-msgpack python3-paho-mqtt python3-websockets mosquitto mosquitto-clients curl procps iproute2)
-bench=(mosquitto nats-server libwslay-dev)
+bench=(mosquitto nats-server libwslay-dev nginx-light libnginx-mod-nchan)
 
 case "${1:-build}" in
 build) want=("${build[@]}") ;;
@@ -35,7 +35,7 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 echo "installing: ${missing[*]}"
 export DEBIAN_FRONTEND=noninteractive
-# Services of packages that are only tools here (mosquitto, nats-server) must not start.
+# Services of packages that are only tools here (mosquitto, nats-server, nginx) must not start.
 policy=/usr/sbin/policy-rc.d made=
 if [ ! -e "$policy" ]; then printf '#!/bin/sh\nexit 101\n' >"$policy"; chmod +x "$policy"; made=1; fi
 trap '[ -z "$made" ] || rm -f "$policy"' EXIT

@@ -16,6 +16,7 @@ class Subject:
     kind: str          # a kind of servers.KINDS, or "program"
     args: list = field(default_factory=list)   # of lavva-load, or the program's argument vector
     once: bool = False                         # one repeat is enough (untuned peers)
+    tool: str = "lavva-load"                   # the generator; see hub.py for lavva-hubload
 
 
 @dataclass
@@ -48,7 +49,10 @@ UNITS = {"rate": ("k/s", "{:.0f}"), "cpu": ("CPU s/M", "{:.3f}"), "p50": ("p50 Â
          "wrong": ("wrong", "{:.0f}"), "lost": ("lost", "{:.0f}"), "conn": ("B/conn", "{:.0f}"),
          "gen": ("gen. CPU", "{:.3f}"), "rss": ("RSS MB", "{:.1f}"), "cores": ("cores", "{:.2f}"),
          "tw99": ("sync p99 Âµs", "{:.0f}"), "write": ("write MB/s", "{:.0f}"),
-         "read": ("read MB/s", "{:.0f}")}
+         "read": ("read MB/s", "{:.0f}"), "nacked": ("refused", "{:.0f}"),
+         "up": ("up s", "{:.2f}"), "catchup": ("catch-up s", "{:.2f}"),
+         "total": ("total s", "{:.2f}"), "caught": ("caught up", "{:.0f}"),
+         "cpu_ms": ("CPU ms", "{:.0f}")}
 
 
 def best(m, metric, peers, least):

@@ -86,6 +86,7 @@ listen:
     channel_defaults:
       durability: {durability}
       retention: {{bytes: 1GiB}}
+      snapshot: 1000
 """
 
 

@@ -78,6 +78,7 @@ typedef struct hu_run {
   lg_hist latency, ack_latency, lateness;
   hu_counts now, at_start, at_end;
   uint64_t other, corrupt, nacked, gaps, held_up, written_off;
+  uint32_t upto;      /* snapshot, resume: so many messages may leave by now */
   uint32_t listeners; /* subscribers that a message is awaited by */
   uint64_t due;       /* open loop: messages that have been due so far */
   bool held;          /* and the next of them finds no free publisher */

@@ -36,7 +36,7 @@ static bool is_free(const hu_run *run, const hu_conn *pub) {
 void hu_publish_next(hu_run *run, hu_conn *pub) {
   const hu_opts *o = &run->opt;
   if (!run->publishing || run->finishing || o->rate_per_s > 0 || !is_free(run, pub)) return;
-  if (o->mode != HU_LOAD && run->streams[pub->index].sent >= o->messages) return;
+  if (o->mode != HU_LOAD && run->streams[pub->index].sent >= run->upto) return;
   new_message(run, pub, hu_now_ns());
 }
 

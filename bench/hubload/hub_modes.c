@@ -43,6 +43,7 @@ static bool publish_upto(hu_run *run, uint32_t upto) {
   const hu_stream *st = &run->streams[0];
   int64_t end_ns = hu_now_ns() + 60000000000;
   run->publishing = true;
+  run->upto = upto;
   hu_publish_next(run, pub);
   while ((st->sent < upto || !st->acked) && pub->state == HU_READY && hu_now_ns() < end_ns)
     hu_poll(run, 100000000);
@@ -86,6 +87,8 @@ static bool be_killed(hu_run *run) {
   char line[64];
   (void)printf("kill\n");
   (void)fflush(stdout);
+  run->upto += run->opt.messages / 10; /* so that it dies at work */
+  hu_publish_next(run, hu_pub(run, 0));
   while (run->ready && seconds_since(since_ns) < 20) hu_poll(run, 100000000);
   if (run->ready || !fgets(line, sizeof line, stdin) || strncmp(line, "go ", 3) != 0) return false;
   run->opt.pids[0] = (pid_t)strtol(line + 3, NULL, 10);

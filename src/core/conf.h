@@ -26,6 +26,7 @@ typedef struct lv_chan_conf {
   uint8_t content;    /* enum lv_content */
   uint8_t slow;       /* enum lv_slow, for QoS 0 subscribers over MQTT: drop-oldest by default */
   uint8_t slow_hub;   /* the same for customers over WebSocket and SSE; not kept with the channel */
+  uint32_t snapshot;  /* messages that a customer begins with; not kept with the channel either */
   uint64_t keep_ms;   /* retention by age */
   uint64_t keep_bytes; /* by size of the records */
   uint64_t keep_count; /* by number of messages */

@@ -147,6 +147,14 @@ static const lv__conf_section retention_inherited = {.title = "retention",
            "what meets a subscriber at QoS 0 that does not keep up; QoS 1 and 2 never drop"),      \
       WORD("slow_customer", lv_chan_conf, slow_hub, slow_words, "disconnect",                      \
            "the same for a customer over WebSocket or Server-Sent Events (closed with 1013)"),     \
+      {.name = "snapshot",                                                                         \
+       .type = LV__CONF_NUMBER,                                                                    \
+       .width = 4,                                                                                 \
+       .offset = offsetof(lv_chan_conf, snapshot),                                                 \
+       .min = 1,                                                                                   \
+       .max = 100000,                                                                              \
+       .def = "100",                                                                               \
+       .help = "messages of a snapshot: the last ones, within 8 MiB"},                             \
   {                                                                                                \
     .name = "retention", .type = LV__CONF_SECTION, .section = &retention,                          \
     .help = "how much is kept"                                                                     \

@@ -321,9 +321,13 @@ void lv__hub_drained(lv__hub_conn *hc) {
 
 /* ---- subscriptions of a connection ---- */
 
+const lv_chan_conf *lv__hub_conf(const lv_app *app, const lv_chan *chan) {
+  const lv_chan_conf *c = lv_conf_channel(app, chan->name);
+  return c ? c : &app->channel_defaults;
+}
+
 uint8_t lv__hub_slow_of(const lv__hub_conn *hc, const lv_chan *chan) {
-  const lv_chan_conf *c = lv_conf_channel(hc->auth->app, chan->name);
-  return c ? c->slow_hub : hc->auth->app->channel_defaults.slow_hub;
+  return lv__hub_conf(hc->auth->app, chan)->slow_hub;
 }
 
 /* `_` holds `$…` topics, too, which `#` as a filter does not cover and as a right does. */

@@ -24,7 +24,6 @@
 enum {
   LV__HUB_MAGIC = 0x48554230,
   LV__HUB_CONN_MAGIC = 0x48554243,
-  LV__HUB_SNAPSHOT = 100,           /* messages */
   LV__HUB_SNAPSHOT_BYTES = 8 << 20, /* the newest that fit */
   LV__HUB_ANSWER_BYTES = 64 << 20,  /* of GET /snapshot */
   LV__HUB_READ_COUNT = 256,         /* of one read of the log */
@@ -112,6 +111,7 @@ typedef struct lv__snap_frame {
 /* The last messages of a channel in one variant; never changed. */
 typedef struct lv__snap {
   uint32_t refs, n;
+  uint32_t max;         /* as many as were asked for */
   uint64_t lsn_end;     /* what of the channel lies before this was looked at */
   uint64_t next_offset; /* of the first message that was not */
   uint64_t bytes;
@@ -126,9 +126,10 @@ typedef struct lv__snap_wait {
   uint64_t need; /* it must reach to this offset */
 } lv__snap_wait;
 
-/* The snapshot if there is a fresh one (a reference), else NULL: `wait` is told. filter: a
- * reference is taken. */
-lv__snap *lv__snap_ask(lv__hub_loop *hl, lv__hub_group *g, lv__filter *filter, lv__snap_wait *wait);
+/* The last `max` messages: the snapshot if there is a fresh one (a reference), else NULL: `wait` is
+ * told. filter: a reference is taken. */
+lv__snap *lv__snap_ask(lv__hub_loop *hl, lv__hub_group *g, lv__filter *filter, uint32_t max,
+                       lv__snap_wait *wait);
 void lv__snap_cancel(lv__snap_wait *wait);
 /* Tells all who wait that the loop ends. */
 void lv__snap_jobs_end(lv__hub_loop *hl);
@@ -336,6 +337,8 @@ void lv__lag_reads_free(lv__hub_loop *hl);
 void lv__lag_orphan(lv__hub_conn *hc);
 void lv__opening_free(lv__opening *o);
 uint8_t lv__hub_slow_of(const lv__hub_conn *hc, const lv_chan *chan);
+/* What the document says of the channel, or of those that it does not name. */
+const lv_chan_conf *lv__hub_conf(const lv_app *app, const lv_chan *chan);
 lv__filter *lv__hub_filter(const lv__hub_conn *hc, const lv_chan *chan);
 
 /* hold.c: messages that wait for a slow customer, or for their time */

@@ -107,7 +107,8 @@ static void go_on(rest *r) {
                         .cats = r->ask->q.cats,
                         .n_cats = r->ask->q.n_cats};
     lv__filter *filter = lv__hub_filter(&who, chan);
-    lv__snap *snap = lv__snap_ask(r->hl, g, filter, &r->wait);
+    uint32_t max = lv__hub_conf(r->ask->auth->app, chan)->snapshot;
+    lv__snap *snap = lv__snap_ask(r->hl, g, filter, max, &r->wait);
     lv__filter_unref(filter);
     if (!snap) {
       r->pin = g;

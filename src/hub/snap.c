@@ -25,7 +25,7 @@ typedef struct lv__snap_job {
   lv_chan *only;
   lv__frames frames;
   lv__snap_frame *f;
-  uint32_t n, cap, rounds;
+  uint32_t n, cap, rounds, max;
   uint64_t bytes, next_offset, until;
 } lv__snap_job;
 
@@ -52,7 +52,7 @@ static void drop_front(lv__snap_job *job, uint32_t k) {
 
 /* What is too old, and what is too much. */
 static void trim(lv__snap_job *job) {
-  uint64_t oldest = job->next_offset > LV__HUB_SNAPSHOT ? job->next_offset - LV__HUB_SNAPSHOT : 0;
+  uint64_t oldest = job->next_offset > job->max ? job->next_offset - job->max : 0;
   uint64_t bytes = job->bytes;
   uint32_t k = 0;
   while (k < job->n &&
@@ -88,6 +88,7 @@ static lv__snap *result(lv__snap_job *job, uint64_t lsn_end) {
   if (!s) abort();
   *s = (lv__snap){.refs = 1,
                   .n = job->n,
+                  .max = job->max,
                   .lsn_end = lsn_end,
                   .next_offset = job->next_offset,
                   .bytes = job->bytes};
@@ -222,7 +223,9 @@ static void seek_done(lv_seek *seek) {
 static bool carry_on(lv__snap_job *job) {
   lv__snap *old = job->group ? job->group->snap : NULL;
   uint64_t first = atomic_load(&job->only->first_offset);
-  if (!old || (old->n && old->f[0].offset < first) || old->lsn_end > job->until) return false;
+  if (!old || old->max != job->max || (old->n && old->f[0].offset < first) ||
+      old->lsn_end > job->until)
+    return false;
   for (uint32_t i = 0; i < old->n; i++)
     push(job, old->f[i].f, old->f[i].offset, old->f[i].use_steps);
   job->next_offset = old->next_offset;
@@ -244,20 +247,21 @@ static void job_start(lv__snap_job *job) {
   job->seek = (lv_seek){.loop = job->hl->loop,
                         .chan = job->only,
                         .by = LV_SEEK_LAST,
-                        .value = LV__HUB_SNAPSHOT,
+                        .value = job->max,
                         .done = seek_done,
                         .arg = job};
   int err = job->hl->broker->ops->seek(job->hl->broker, &job->seek);
   if (err) job_done(job, NULL, err);
 }
 
-static lv__snap_job *job_new(lv__hub_loop *hl, lv__hub_group *g, lv__filter *filter) {
+static lv__snap_job *job_new(lv__hub_loop *hl, lv__hub_group *g, lv__filter *filter, uint32_t max) {
   lv__snap_job *job = calloc(1, sizeof *job);
   if (!job) abort();
   job->hl = hl;
   job->ch = g->ch;
   job->only = g->ch->chan;
   job->v = g->v;
+  job->max = max;
   job->filter = lv__filter_ref(filter);
   job->next = hl->jobs;
   job->pprev = &hl->jobs;
@@ -266,10 +270,10 @@ static lv__snap_job *job_new(lv__hub_loop *hl, lv__hub_group *g, lv__filter *fil
   return job;
 }
 
-static bool fresh(const lv__hub_group *g) {
+static bool fresh(const lv__hub_group *g, uint32_t max) {
   const lv__snap *s = g->snap;
   const lv_chan *c = g->ch->chan;
-  return s && s->next_offset == atomic_load(&c->next_offset) &&
+  return s && s->max == max && s->next_offset == atomic_load(&c->next_offset) &&
          (!s->n || s->f[0].offset >= atomic_load(&c->first_offset));
 }
 
@@ -284,17 +288,17 @@ static void late_start(lv_loop *loop, lv_mail *mail) {
   free(late);
 }
 
-lv__snap *lv__snap_ask(lv__hub_loop *hl, lv__hub_group *g, lv__filter *filter,
+lv__snap *lv__snap_ask(lv__hub_loop *hl, lv__hub_group *g, lv__filter *filter, uint32_t max,
                        lv__snap_wait *wait) {
   g->used_ns = hl->loop->now.ns;
-  if (!filter && fresh(g)) {
+  if (!filter && fresh(g, max)) {
     g->snap->refs++;
     return g->snap;
   }
   wait->need = atomic_load(&g->ch->chan->next_offset);
   lv__snap_job *job = filter ? NULL : g->job;
   if (!job) {
-    job = job_new(hl, g, filter);
+    job = job_new(hl, g, filter, max);
     if (!filter) {
       job->group = g;
       g->job = job;

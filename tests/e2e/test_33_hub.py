@@ -189,6 +189,32 @@ def test_snapshot_is_the_last_hundred(server, chan):
     run(go())
 
 
+def test_snapshot_length(own_server):
+    """As the document says, by channel; a new document counts for the next customer."""
+    def doc(named):
+        return lvconf.doc([lvconf.app(channels=[{"name": "a", "snapshot": named}],
+                                      channel_defaults={"snapshot": 5})])
+    s = own_server(config=doc(3)).start()
+    for chan in ("a", "b"):
+        for i in range(8):
+            publish(s, chan, i)
+
+    async def go(chan, n):
+        async with customer(s, channels=chan) as c:
+            assert (await c.next())["val"]["channel_size"] == n
+            assert [val(m) for m in await c.take(n)] == list(range(8 - n, 8))
+
+    def rest(chan):
+        got = json.loads(s.get(f"/snapshot?channels={chan}&apiKey={s.key}")[2])["Snapshot"][chan]
+        return [m["val"] for m in got]
+    run(go("a", 3))
+    run(go("b", 5))
+    for n in (7, 2):
+        s.reload(doc(n))
+        wait(lambda n=n: rest("a") == list(range(8 - n, 8)), "the new length")
+        run(go("a", n))
+
+
 # ---- values ----
 
 def test_values(server, chan):
