@@ -49,7 +49,7 @@ static int64_t answer(const uint8_t *p, size_t n, int *ret_status) {
   if (!end) return n > 16384 ? -1 : 0;
   size_t head = (size_t)(end - (const char *)p) + 4;
   if (head < 16 || memcmp(p, "HTTP/1.1 ", 9) != 0) return -1;
-  *ret_status = atoi((const char *)p + 9);
+  *ret_status = (int)strtol((const char *)p + 9, NULL, 10);
   unsigned long body = 0;
   for (const char *at = (const char *)p; at < end;) {
     const char *line = memmem(at, (size_t)(end + 2 - at), "\r\n", 2);
