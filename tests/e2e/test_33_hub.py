@@ -102,6 +102,7 @@ def chan(server):
 V1 = [("text", "json", str), ("binary", "json", bytes), ("binary", "msgpack", bytes)]
 
 
+@pytest.mark.tsan
 @pytest.mark.parametrize("fmt,enc,kind", V1)
 def test_transcript_v1(server, chan, fmt, enc, kind):
     publish(server, chan, {"latitude": "12.5", "longitude": "-3.25"}, "pos")
@@ -655,6 +656,7 @@ def test_snapshot_then_live_under_load(own_server):
     wait(lambda: balance(s) == 0 and s.metrics()["lavva_hub_pending_messages"] == 0, "the ledger")
 
 
+@pytest.mark.tsan
 def test_resume_after_restart(own_server):
     """A clean restart keeps positions: a customer resumes without gap or repeat."""
     s = own_server(config=lvconf.doc()).start()
@@ -706,6 +708,7 @@ class Events:
         self.close()
 
 
+@pytest.mark.tsan
 def test_events(server, chan):
     pos = [publish(server, chan, i) for i in range(3)]
     e = Events(server, chan)
