@@ -90,9 +90,10 @@ struct lv_conn {
   uint8_t dirty : 1, above : 1, writable_wait : 1, tls_want_write : 1, reoffer : 1, eof : 1,
       broken : 1, no_more : 1;
   uint8_t interest : 2, tls_more : 1, proxied : 1; /* interest: what epoll watches */
-  uint8_t held : 1; /* set by the protocol: it keeps bytes of its own, so that after a pause
-                       on_bytes is called with n = 0 */
-  uint8_t out_mark; /* what the gauge of waiting bytes was told, in 1/8 steps of powers of two */
+  uint8_t eager : 1; /* with `want`: call again with any more bytes all the same */
+  uint8_t held : 1;  /* set by the protocol: it keeps bytes of its own, so that after a pause
+                        on_bytes is called with n = 0 */
+  uint8_t out_mark;  /* what the gauge of waiting bytes was told, in 1/8 steps of powers of two */
 };
 
 void lv__conn_dirty(lv_conn *c); /* private: the slow half of the next */

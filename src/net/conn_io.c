@@ -67,6 +67,7 @@ static uint32_t lend(lv_conn *c, const uint8_t *p, uint32_t n) {
   while (used < n && ops != c->ops && c->state == LV__OPEN && !c->paused) {
     ops = c->ops; /* a second time only for the protocol that it was switched to */
     c->want = 0;
+    c->eager = 0;
     uint32_t k = ops->on_bytes(c, p + used, n - used);
     assert(k <= n - used);
     used += k;
@@ -88,7 +89,7 @@ static void take(lv_conn *c, const uint8_t *p, uint32_t n) {
 }
 
 static void take_kept(lv_conn *c) {
-  if (!c->in || in_len(c) < c->want || c->state != LV__OPEN || c->paused) return;
+  if (!c->in || (in_len(c) < c->want && !c->eager) || c->state != LV__OPEN || c->paused) return;
   uint32_t used = lend(c, c->in->data + c->in->off, in_len(c));
   if (used) in_drop(c, used);
 }
@@ -144,7 +145,7 @@ static void read_behind_small(lv_conn *c) {
     ended(c, n);
     return;
   }
-  if (kept + (uint32_t)n < c->want) {
+  if (kept + (uint32_t)n < c->want && !c->eager) {
     lv__conn_keep(c, iov.iov_base, (uint32_t)n);
     return;
   }

@@ -312,6 +312,7 @@ static uint32_t on_bytes(lv_conn *c, const uint8_t *p, uint32_t n) {
     int rc = lv_ws_next(&w->dec, &rules, &in, &e);
     if (rc == LV_E_NEED_MORE) {
       c->want = in.want;
+      c->eager = in.look;
       break;
     }
     if (rc < 0)

@@ -78,7 +78,8 @@ typedef struct lv_ws {
 typedef struct lv_ws_in {
   uint8_t *p;
   uint32_t n;
-  uint32_t want; /* with LV_E_NEED_MORE: a call with fewer bytes than this at p is in vain */
+  uint32_t want; /* with LV_E_NEED_MORE: a call with fewer bytes than this at p gives nothing */
+  bool look;     /* and yet is worth making: text is refused at its first bad byte */
 } lv_ws_in;
 
 typedef struct lv_ws_event {

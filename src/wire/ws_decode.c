@@ -65,6 +65,7 @@ static int head_read(const lv_ws *ws, const lv_ws_rules *r, lv_ws_in *in, head *
   const uint8_t *p = in->p;
   int err;
   in->want = r->client ? 2 : 6;
+  in->look = false;
   if (in->n < 1) return LV_E_NEED_MORE;
   if ((err = first_check(ws, r, p[0]))) return err;
   if (in->n < 2) return LV_E_NEED_MORE;
@@ -128,6 +129,7 @@ static int control(lv_ws *ws, const lv_ws_rules *r, lv_ws_in *in, lv_ws_event *r
   uint32_t n = ws->left;
   int err;
   in->want = n;
+  in->look = false;
   if (in->n < n) return LV_E_NEED_MORE;
   if (!r->client) (void)lv_ws_mask(in->p, n, ws->key);
   lv_ws_event e = {.op = ws->head & 15, .first = true, .last = true, .data = {in->p, n}};
@@ -160,7 +162,10 @@ static int piece(lv_ws *ws, const lv_ws_rules *r, lv_ws_in *in, lv_ws_event *ret
   assert(in->n >= ws->held && ws->left >= ws->held); /* what was left over came again */
   int err = fresh(ws, r, in);
   if (err) return err;
+  /* Text is looked at as it comes: what cannot become UTF-8 need not be waited for. */
+  bool look = ws->op == LV_WS_TEXT && !(ws->flags & DEFLATED);
   in->want = whole ? ws->left : 1;
+  in->look = whole && look;
   if (ws->held < ws->left && (whole || ws->held == 0)) return LV_E_NEED_MORE;
   uint32_t n = ws->held;
   bool ends = n == ws->left, last = ends && ws->head & LV_WS_FIN;
