@@ -7,7 +7,8 @@
  * Apps and channels have their names in two tables that only grow, under one lock, taken when a
  * channel or an app is met for the first time.
  *
- * The 60-second window keeps a snapshot of the latency histogram every 5 seconds and subtracts. */
+ * The 60-second window keeps a snapshot of both latency histograms every 5 seconds and subtracts.
+ */
 #include "core/metric_int.h"
 #include <pthread.h>
 #include <stdlib.h>
@@ -33,6 +34,7 @@ static void link_set(lv_metrics *m) {
 lv_metrics *lv_metrics_new(void) {
   lv_metrics *m = zeroed(sizeof *m);
   m->latency = zeroed(sizeof *m->latency);
+  m->end = zeroed(sizeof *m->end);
   m->commit = zeroed(sizeof *m->commit);
   m->loop = -1;
   link_set(m);
@@ -53,6 +55,41 @@ lv_metrics *lv_metrics_use(lv_metrics *m) {
   lv_metrics *before = mine;
   mine = m;
   return before;
+}
+
+/* ---- latency ---- */
+
+#define US INT64_C(1000)
+#define DECADE(x) 1 * (x), 2 * (x), 3 * (x), 5 * (x), 7 * (x)
+const int64_t lv__kpi_edges[LV_KPI_BUCKETS] = {
+    DECADE(10 * US), DECADE(100 * US), DECADE(1000 * US), DECADE(10000 * US), DECADE(100000 * US),
+    1000000 * US,    2000000 * US,     5000000 * US,      10000000 * US,      30000000 * US};
+
+/* The first bucket whose edge is not below ns; LV_KPI_BUCKETS: none. */
+static uint32_t bucket_of(int64_t ns) {
+  uint32_t lo = 0, hi = LV_KPI_BUCKETS;
+  while (lo < hi) {
+    uint32_t mid = (lo + hi) / 2;
+    if (lv__kpi_edges[mid] < ns)
+      lo = mid + 1;
+    else
+      hi = mid;
+  }
+  return lo;
+}
+
+static void more(_Atomic uint64_t *v, uint64_t n) {
+  atomic_store_explicit(v, atomic_load_explicit(v, memory_order_relaxed) + n, memory_order_relaxed);
+}
+
+void lv_metrics_latency(lv_metrics *base, lv_metrics *row, enum lv_latency which, int64_t ns,
+                        uint64_t n) {
+  assert(base->latency && !row->latency);
+  lv_hist_add(which == LV_LATENCY_PROCESSING ? base->latency : base->end, ns, n);
+  if (ns < 0) return;
+  lv_lat *lat = &row->lat[which];
+  more(&lat->bucket[bucket_of(ns)], n);
+  more(&lat->sum, (uint64_t)ns * n);
 }
 
 /* ---- rows ---- */
@@ -235,6 +272,7 @@ void lv_metrics_hist(enum lv_metrics_hist which, lv_hist *dst) {
   memset(dst, 0, sizeof *dst);
   for (lv_metrics *m = lv__metrics_first(); m; m = m->next) {
     const lv_hist *h = which == LV_HIST_LATENCY  ? m->latency
+                       : which == LV_HIST_END    ? m->end
                        : which == LV_HIST_COMMIT ? m->commit
                                                  : m->turn;
     if (h) lv_hist_merge(dst, h);
@@ -245,9 +283,10 @@ void lv_metrics_hist(enum lv_metrics_hist which, lv_hist *dst) {
 
 enum { SNAPS = 14 };
 static const int64_t snap_ns = 5000000000, window_ns = 60000000000;
+static const enum lv_metrics_hist hist_of[LV_LATENCY_COUNT] = {LV_HIST_LATENCY, LV_HIST_END};
 static struct {
   pthread_mutex_t lock;
-  lv_hist *h[SNAPS];
+  lv_hist *h[SNAPS][LV_LATENCY_COUNT];
   int64_t at[SNAPS], now;
   int n, newest; /* used slots; index of the newest */
 } win = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -260,21 +299,23 @@ void lv_metrics_sample(lv_wall now) {
   if (age < 0 || age >= snap_ns) {
     win.newest = win.n ? (win.newest + 1) % SNAPS : 0;
     if (win.n < SNAPS) win.n++;
-    if (!win.h[win.newest] && !(win.h[win.newest] = malloc(sizeof(lv_hist)))) abort();
-    lv_metrics_hist(LV_HIST_LATENCY, win.h[win.newest]);
+    for (int i = 0; i < LV_LATENCY_COUNT; i++) {
+      lv_hist **h = &win.h[win.newest][i];
+      if (!*h) *h = lv__hist_tmp();
+      lv_metrics_hist(hist_of[i], *h);
+    }
     win.at[win.newest] = now.ns;
   }
   pthread_mutex_unlock(&win.lock);
 }
 
-/* The latencies since the youngest snapshot that is 60 s old (or the oldest there is) into dst. */
-void lv__metrics_recent(lv_hist *dst) {
-  lv_metrics_hist(LV_HIST_LATENCY, dst);
+void lv__metrics_recent(enum lv_latency which, lv_hist *dst) {
+  lv_metrics_hist(hist_of[which], dst);
   pthread_mutex_lock(&win.lock);
   const lv_hist *from = NULL;
   for (int i = 0; i < win.n; i++) {
     int k = (win.newest - i + SNAPS) % SNAPS;
-    from = win.h[k];
+    from = win.h[k][which];
     if (win.now - win.at[k] >= window_ns) break;
   }
   if (from) lv_hist_diff(dst, dst, from);
@@ -289,7 +330,7 @@ lv_hist *lv__hist_tmp(void) {
 
 int64_t lv_metrics_latency_recent(double q) {
   lv_hist *h = lv__hist_tmp();
-  lv__metrics_recent(h);
+  lv__metrics_recent(LV_LATENCY_PROCESSING, h);
   int64_t v = lv_hist_quantile(h, q);
   free(h);
   return v;

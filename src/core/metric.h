@@ -120,6 +120,8 @@
   X(CONNS_HTTPS, "lavva_connections{protocol=\"https\"}", "")                                      \
   X(CONNS_WS, "lavva_connections{protocol=\"ws\"}", "")                                            \
   X(CONNS_WSS, "lavva_connections{protocol=\"wss\"}", "")                                          \
+  X(CONNS_SSE, "lavva_connections{protocol=\"sse\"}", "")                                          \
+  X(CONNS_SSES, "lavva_connections{protocol=\"sses\"}", "")                                        \
   X(CONNS_NEW, "lavva_connections{protocol=\"handshake\"}", "")                                    \
   X(CLIENTS, "lavva_clients{app,protocol}", "Clients that have logged in and are connected")       \
   X(SESSIONS, "lavva_sessions{app}", "MQTT sessions, offline ones included")                       \
@@ -128,9 +130,9 @@
   X(PENDING, "lavva_hub_pending_messages{app}",                                                    \
     "Deliveries owed and neither delivered nor dropped: the lag of all consumers")                 \
   X(LAG_MAX, "lavva_consumer_lag_max_messages{app}",                                               \
-    "Most that one session is owed, as of the last second")                                        \
+    "Most that one session or customer is owed, as of the last second")                            \
   X(LAGGING, "lavva_consumers_lagging{app}",                                                       \
-    "Connected sessions that read the log to catch up, as of the last second")                     \
+    "Sessions and subscriptions that read the log to catch up, as of the last second")             \
   X(RETAINED, "lavva_retained_messages", "Retained MQTT messages")                                 \
   X(RETAINED_BYTES, "lavva_retained_bytes", "Bytes of the same")                                   \
   X(QUEUE_BYTES, "lavva_publish_queue_bytes", "Bytes given to the broker, not yet acknowledged")   \
@@ -163,7 +165,8 @@
   X(HTTPS, "https")                                                                                \
   X(WS, "ws")                                                                                      \
   X(WSS, "wss")                                                                                    \
-  X(SSE, "sse")
+  X(SSE, "sse")                                                                                    \
+  X(SSES, "sses")
 
 enum lv_counter {
 #define X(id, name, labels, help) LV_C_##id,
@@ -205,6 +208,16 @@ typedef struct lv_chan_row {
   struct lv_chan_row *next;
 } lv_chan_row;
 
+/* Two ways of measuring a delivery: from the message's last byte read here, and from the time that
+ * its publisher gave it. */
+enum lv_latency { LV_LATENCY_PROCESSING, LV_LATENCY_END, LV_LATENCY_COUNT };
+/* Of a row: the classic buckets of Prometheus and one more for all above. The fine histograms, from
+ * which quantiles come, are the base set's. */
+enum { LV_KPI_BUCKETS = 30 };
+typedef struct lv_lat {
+  _Atomic uint64_t bucket[LV_KPI_BUCKETS + 1], sum;
+} lv_lat;
+
 /* One thread's set of one app and protocol, or its base set. */
 typedef struct lv_metrics {
   _Atomic uint64_t c[LV_C_COUNT];
@@ -213,8 +226,10 @@ typedef struct lv_metrics {
   uint8_t proto;
   struct lv_metrics *next;
   uint32_t *use_ring; /* of a row without protocol: usage.c; NULL: no connection yet */
+  lv_lat lat[LV_LATENCY_COUNT];
   /* the base set only: */
   lv_hist *latency; /* processing latency of live first deliveries */
+  lv_hist *end;     /* end-to-end latency of the same, where the publisher gave a time */
   lv_hist *commit;  /* submit to durable, per batch */
   lv_hist *turn;    /* a loop's turns, from waking up to sleeping; NULL: no loop */
   int loop;         /* its index, or -1 */
@@ -240,6 +255,11 @@ static inline void lv_chan_count(lv_chan_row *r, enum lv_chan_counter c, uint64_
   uint64_t v = atomic_load_explicit(&r->c[c], memory_order_relaxed);
   atomic_store_explicit(&r->c[c], v + n, memory_order_relaxed);
 }
+
+/* n live first deliveries took so many nanoseconds: counted in the base set's histogram and in the
+ * row. Negative ones are counted apart. @thread that of the sets */
+void lv_metrics_latency(lv_metrics *base, lv_metrics *row, enum lv_latency which, int64_t ns,
+                        uint64_t n);
 
 /* ---- rows ---- */
 lv_metrics *lv__metrics_row_new(lv_metrics *base, uint32_t app_id, uint32_t proto);
@@ -284,9 +304,9 @@ int64_t lv_metrics_gauge(enum lv_gauge g);
 /* Sum of a channel's counter. @thread any */
 uint64_t lv_metrics_chan_counter(uint32_t slot, enum lv_chan_counter c);
 /* Merged histogram into dst (zeroed first). @thread any */
-enum lv_metrics_hist { LV_HIST_LATENCY, LV_HIST_COMMIT, LV_HIST_TURN };
+enum lv_metrics_hist { LV_HIST_LATENCY, LV_HIST_END, LV_HIST_COMMIT, LV_HIST_TURN };
 void lv_metrics_hist(enum lv_metrics_hist which, lv_hist *dst);
-/* Samples the latency for the 60-second quantile window; call once a second. @thread one */
+/* Samples both latencies for the 60-second quantile window; call once a second. @thread one */
 void lv_metrics_sample(lv_wall now);
 /* Quantile of processing latency over the last 60 s in nanoseconds; q = 1 is the maximum.
  * @thread any */

@@ -25,7 +25,10 @@ uint32_t lv__kpi_slots(void);
 lv_metrics *lv__metrics_first(void);
 lv_chan_row *lv__metrics_first_chan(void);
 /* The latencies since the youngest snapshot that is 60 s old (or the oldest there is). */
-void lv__metrics_recent(lv_hist *dst);
+void lv__metrics_recent(enum lv_latency which, lv_hist *dst);
+/* The upper edge of a classic bucket in nanoseconds: 1-2-3-5-7 a decade from 10 µs to 0.7 s, then
+ * 1, 2, 5, 10, 30 s. */
+extern const int64_t lv__kpi_edges[LV_KPI_BUCKETS];
 lv_hist *lv__hist_tmp(void);
 
 /* metric_proc.c: CPU, memory, descriptors, threads. */

@@ -257,44 +257,102 @@ static void put_chans(lv_buf *b) {
 
 /* ---- histograms ---- */
 
-/* Classic buckets: 1-2-3-5-7 a decade from 10 µs to 0.7 s, then 1, 2, 5, 10, 30 s. */
+static void put_buckets(lv_buf *b, const char *name, const char *who, const uint64_t *below,
+                        double sum_s) {
+  const char *comma = *who ? "," : "";
+  for (int i = 0; i < LV_KPI_BUCKETS; i++)
+    lv_buf_printf(b, "%s_bucket{le=\"%.9g\"%s%s} %llu\n", name, (double)lv__kpi_edges[i] / 1e9,
+                  comma, who, (unsigned long long)below[i]);
+  lv_buf_printf(b, "%s_bucket{le=\"+Inf\"%s%s} %llu\n", name, comma, who,
+                (unsigned long long)below[LV_KPI_BUCKETS]);
+  const char *open = *who ? "{" : "", *close = *who ? "}" : "";
+  lv_buf_printf(b, "%s_sum%s%s%s %.9f\n%s_count%s%s%s %llu\n", name, open, who, close, sum_s, name,
+                open, who, close, (unsigned long long)below[LV_KPI_BUCKETS]);
+}
+
 static void put_hist(lv_buf *b, const char *name, const char *help, const lv_hist *h) {
-  static const int step[] = {1, 2, 3, 5, 7}, tail[] = {1, 2, 5, 10, 30};
+  uint64_t below[LV_KPI_BUCKETS + 1];
   lv__metrics_head(b, name, help, "histogram");
-  int64_t decade = 10000;
-  for (int i = 0; i < 30; i++) {
-    int64_t ns = i < 25 ? step[i % 5] * decade : tail[i - 25] * (int64_t)1000000000;
-    if (i < 25 && i % 5 == 4) decade *= 10;
-    lv_buf_printf(b, "%s_bucket{le=\"%.9g\"} %llu\n", name, (double)ns / 1e9,
-                  (unsigned long long)lv_hist_below(h, ns));
+  for (int i = 0; i < LV_KPI_BUCKETS; i++) below[i] = lv_hist_below(h, lv__kpi_edges[i]);
+  below[LV_KPI_BUCKETS] = lv_hist_below(h, INT64_MAX);
+  put_buckets(b, name, "", below, (double)atomic_load(&h->sum) / 1e9);
+}
+
+/* By app and protocol: those that have had a delivery, and the first app's over MQTT, so that the
+ * metric is there from the start. */
+static void put_rows_hist(lv_buf *b, const char *name, const char *help, enum lv_latency which) {
+  typedef uint64_t lat[LV_KPI_BUCKETS + 2];
+  lat *v = calloc(ROWS, sizeof *v);
+  if (!v) abort();
+  for (lv_metrics *m = lv__metrics_first(); m; m = m->next) {
+    uint64_t *to = v[m->app * LV_KPI_PROTO_COUNT + m->proto];
+    for (int i = 0; i <= LV_KPI_BUCKETS; i++)
+      to[i] += atomic_load_explicit(&m->lat[which].bucket[i], memory_order_relaxed);
+    to[LV_KPI_BUCKETS + 1] += atomic_load_explicit(&m->lat[which].sum, memory_order_relaxed);
   }
-  unsigned long long all = lv_hist_below(h, INT64_MAX);
-  lv_buf_printf(b, "%s_bucket{le=\"+Inf\"} %llu\n%s_sum %.9f\n%s_count %llu\n", name, all, name,
-                (double)atomic_load(&h->sum) / 1e9, name, all);
+  lv__metrics_head(b, name, help, "histogram");
+  for (uint32_t row = 0; row < ROWS; row++) {
+    for (int i = 1; i <= LV_KPI_BUCKETS; i++) v[row][i] += v[row][i - 1];
+    if (!v[row][LV_KPI_BUCKETS] && row != LV_KPI_PROTO_COUNT + LV_KPI_MQTT) continue;
+    lv_buf text;
+    bool first = true;
+    size_t n;
+    lv_buf_init(&text, 4096);
+    label(&text, &first, "app", app_text(row / LV_KPI_PROTO_COUNT));
+    label(&text, &first, "protocol", proto_text[row % LV_KPI_PROTO_COUNT]);
+    char *labels = lv_buf_take(&text, &n);
+    put_buckets(b, name, labels, v[row], (double)v[row][LV_KPI_BUCKETS + 1] / 1e9);
+    free(labels);
+  }
+  free(v);
 }
 
-static void put_quantiles(lv_buf *b, const lv_hist *h) {
+static void put_quantiles(lv_buf *b, const char *name, const char *help, const lv_hist *h) {
   static const double q[] = {0.5, 0.95, 0.99, 0.999};
-  lv__metrics_head(b, "lavva_processing_latency_quantile_seconds",
-                   "Quantiles of the processing latency over the last 60 s", "gauge");
+  lv__metrics_head(b, name, help, "gauge");
   for (size_t i = 0; i < sizeof q / sizeof *q; i++)
-    lv_buf_printf(b, "lavva_processing_latency_quantile_seconds{quantile=\"%g\"} %.9f\n", q[i],
+    lv_buf_printf(b, "%s{quantile=\"%g\"} %.9f\n", name, q[i],
                   (double)lv_hist_quantile(h, q[i]) / 1e9);
-  lv_metrics_put(b, "lavva_processing_latency_max_seconds", "gauge",
-                 "Largest processing latency of the last 60 s",
-                 (double)lv_hist_quantile(h, 1) / 1e9);
 }
 
-static void put_latency(lv_buf *b) {
-  lv_hist *h = lv__hist_tmp();
+static double seconds(int64_t ns) {
+  return (double)ns / 1e9;
+}
+
+static void put_latency(lv_buf *b, lv_hist *h) {
+  put_rows_hist(b, "lavva_processing_latency_seconds",
+                "From a message's last byte read to its delivery's first byte written",
+                LV_LATENCY_PROCESSING);
   lv_metrics_hist(LV_HIST_LATENCY, h);
-  put_hist(b, "lavva_processing_latency_seconds",
-           "From a message's last byte read to its delivery's first byte written", h);
   lv_metrics_put(b, "lavva_processing_latency_negative_total", "counter",
                  "Latencies that came out negative and are not in the histogram",
                  (double)atomic_load(&h->negative));
-  lv__metrics_recent(h);
-  put_quantiles(b, h);
+  lv__metrics_recent(LV_LATENCY_PROCESSING, h);
+  put_quantiles(b, "lavva_processing_latency_quantile_seconds",
+                "Quantiles of the processing latency over the last 60 s", h);
+  lv_metrics_put(b, "lavva_processing_latency_max_seconds", "gauge",
+                 "Largest processing latency of the last 60 s", seconds(lv_hist_quantile(h, 1)));
+}
+
+static void put_end_to_end(lv_buf *b, lv_hist *h) {
+  put_rows_hist(b, "lavva_end_to_end_latency_seconds",
+                "From the publisher's own timestamp to the delivery, where it gave one",
+                LV_LATENCY_END);
+  lv_metrics_hist(LV_HIST_END, h);
+  lv_metrics_put(b, "lavva_end_to_end_latency_negative_total", "counter",
+                 "Deliveries before their publisher's timestamp: a clock is wrong",
+                 (double)atomic_load(&h->negative));
+  lv__metrics_recent(LV_LATENCY_END, h);
+  put_quantiles(b, "lavva_end_to_end_latency_quantile_seconds",
+                "Quantiles of the end-to-end latency over the last 60 s", h);
+  lv_metrics_put(b, "lavva_end_to_end_latency_max_seconds", "gauge",
+                 "Largest end-to-end latency of the last 60 s", seconds(lv_hist_quantile(h, 1)));
+}
+
+static void put_hists(lv_buf *b) {
+  lv_hist *h = lv__hist_tmp();
+  put_latency(b, h);
+  put_end_to_end(b, h);
   lv_metrics_hist(LV_HIST_COMMIT, h);
   put_hist(b, "lavva_broker_commit_latency_seconds",
            "From a batch's submission to the moment it is as safe as its channels ask", h);
@@ -342,7 +400,7 @@ char *lv_metrics_prometheus(size_t *ret_n) {
   free(s.v);
   free(s.row);
   put_chans(&b);
-  put_latency(&b);
+  put_hists(&b);
   put_loops(&b);
   if (source_fn) source_fn(source_arg, &b);
   lv__metrics_process(&b);

@@ -1,4 +1,4 @@
-/* http_publish.c: POST /v1/channels/{channel}/messages?key=&tag=&cat=[&batch=1]
+/* http_publish.c: POST /v1/channels/{channel}/messages?key=&tag=&cat=&tms=[&batch=1]
  *
  *   body                                   is
  *   anything                               one value, byte for byte
@@ -27,7 +27,7 @@ typedef struct ask {
   lv_http_call *call;
   lv_gw_loop *gl;
   lv_auth *auth;
-  lv_slice channel, key, tag, cat, content_type, pid, idem;
+  lv_slice channel, key, tag, cat, tms, content_type, pid, idem;
   bool has_key;
   uint8_t how, proto;
   uint32_t n; /* messages */
@@ -73,16 +73,16 @@ static int decode(ask *a, lv_slice raw, bool plus, lv_slice *ret) {
 }
 
 static int take_param(ask *a, lv_slice name, lv_slice value, uint8_t *seen) {
-  static const char *const names[] = {"key", "tag", "cat", "batch"};
-  lv_slice *const into[] = {&a->key, &a->tag, &a->cat, NULL};
-  for (uint32_t i = 0; i < 4; i++) {
+  static const char *const names[] = {"key", "tag", "cat", "tms", "batch"};
+  lv_slice *const into[] = {&a->key, &a->tag, &a->cat, &a->tms, NULL};
+  for (uint32_t i = 0; i < 5; i++) {
     if (!lv_slice_eq(name, lv_slice_str(names[i]))) continue;
     if (*seen & 1u << i) return fail(a, LV_E_INVALID, "a parameter was given twice");
     *seen |= (uint8_t)(1u << i);
     if (i == 0) a->has_key = true;
-    if (i < 3 && decode(a, value, true, into[i]))
-      return fail(a, LV_E_INVALID, "key, tag and cat are percent-encoded UTF-8");
-    if (i < 3) return 0;
+    if (i < 4 && decode(a, value, true, into[i]))
+      return fail(a, LV_E_INVALID, "key, tag, cat and tms are percent-encoded UTF-8");
+    if (i < 4) return 0;
     if (lv_slice_eq(value, LV_SLICE("1")) || lv_slice_eq(value, LV_SLICE("true")))
       a->how = ARRAY;
     else if (!lv_slice_eq(value, LV_SLICE("0")) && !lv_slice_eq(value, LV_SLICE("false")))
@@ -230,6 +230,7 @@ static void add_one(ask *a, lv_publish *p) {
   lv_publish_item item = {.key = a->key,
                           .tag = a->tag,
                           .cat = a->cat,
+                          .tms = a->tms,
                           .content_type = a->content_type,
                           .val = a->call->body,
                           .has_key = a->has_key};
@@ -245,7 +246,8 @@ static void add_item(ask *a, lv_publish *p, uint32_t i, lv_slice text) {
     lv__publish_bad(p, i, err, why);
     return;
   }
-  lv_publish_item base = {.key = a->key, .tag = a->tag, .cat = a->cat, .has_key = a->has_key};
+  lv_publish_item base = {
+      .key = a->key, .tag = a->tag, .cat = a->cat, .tms = a->tms, .has_key = a->has_key};
   lv__publish_object(p, i, &m, &base, scratch + text.n);
 }
 

@@ -87,10 +87,15 @@ static bool label_ok(lv_slice s) {
   return s.n <= LV_PUBLISH_LABEL_MAX && lv_utf8_valid(s, true);
 }
 
+static const char bad_time[] = "tms is a time in milliseconds since 1970";
+
 /* MQTT 5.0 §3.3.2.3.7, §3.3.2.3.9. */
 static int props_of(const lv_publish_item *item, uint8_t *dst, lv_slice *ret, const char **why) {
-  const lv_slice names[] = {LV_SLICE("tag"), LV_SLICE("cat")}, values[] = {item->tag, item->cat};
+  const lv_slice names[] = {LV_SLICE("tag"), LV_SLICE("cat"), LV_SLICE("tms")};
+  const lv_slice values[] = {item->tag, item->cat, item->tms};
   uint8_t *at = dst;
+  *why = bad_time;
+  if (item->tms.n > 16) return LV_E_INVALID;
   *why = "tag, category and content type are UTF-8 without U+0000, at most 1024 bytes";
   if (!label_ok(item->tag) || !label_ok(item->cat) || !label_ok(item->content_type))
     return LV_E_INVALID;
@@ -98,7 +103,7 @@ static int props_of(const lv_publish_item *item, uint8_t *dst, lv_slice *ret, co
     *at++ = 0x03;
     at = put_text(at, item->content_type);
   }
-  for (int i = 0; i < 2; i++) {
+  for (int i = 0; i < 3; i++) {
     if (!values[i].n) continue;
     *at++ = 0x26;
     at = put_text(at, names[i]);
@@ -186,6 +191,11 @@ void lv__publish_item(lv_publish *p, uint32_t i, const lv_publish_item *item, ui
   lv_count(row_of(p), LV_C_GW_OFFERED, 1);
   int err = over_rate(p, p->conn) ? LV_E_RATE : topic_of(p, item, scratch, &in.topic, &why);
   if (!err) err = props_of(item, scratch += in.topic.n, &in.props, &why);
+  if (!err) in.has_tms = lv_mqtt_tms(in.props, &in.tms);
+  if (!err && item->tms.n && !in.has_tms) {
+    err = LV_E_INVALID;
+    why = bad_time;
+  }
   if (!err) err = lv_shard_route(p->gl->shard, p->auth, in.topic, &chan, &in.key_off);
   if (err == 1) {
     refuse(p, i, LV_E_FORBIDDEN, "$SYS is the server's own", LV_C_GW_REJ_SYS);

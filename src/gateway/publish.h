@@ -23,6 +23,7 @@ enum {
 
 typedef struct lv_publish_item {
   lv_slice key, tag, cat, content_type; /* content_type of the value; all may be empty */
+  lv_slice tms; /* the publisher's timestamp: milliseconds since 1970; empty: none */
   lv_slice val;
   bool has_key;     /* else the topic is the channel */
   bool json_string; /* val is the JSON text of a string, quotes included */

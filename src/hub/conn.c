@@ -173,7 +173,7 @@ lv__hub_conn *lv__hub_conn_new(lv__hub_loop *hl, const lv__hub_ask *ask, uint8_t
   hc->magic = LV__HUB_CONN_MAGIC;
   hc->hl = hl;
   hc->auth = lv_auth_ref(ask->auth);
-  hc->proto = transport == LV__OVER_SSE ? LV_KPI_SSE : tls ? LV_KPI_WSS : LV_KPI_WS;
+  hc->proto = (uint8_t)((transport == LV__OVER_SSE ? LV_KPI_SSE : LV_KPI_WS) + (tls ? 1 : 0));
   hc->v = (lv__variant){gen, q->encoding, q->format, transport, q->pos};
   hc->has_since = q->has_since;
   hc->conflate_ms = q->conflate_ms;
@@ -202,6 +202,7 @@ void lv__hub_conn_start(lv__hub_conn *hc, lv__hub_ask *ask) {
   hc->conn->out_max = hc->auth->app->limits.queue_bytes;
   lv_gauge(lv__hub_row(hc), LV_G_CLIENTS, 1);
   hc->use_since = lv_use_connect(hl->loop->metrics, hc->auth->app_id, hl->loop->now);
+  if (ask->q.n_channels == 1) hc->only = ask->chans[0];
   hc->pumping = true;
   for (uint32_t i = 0; i < ask->q.n_channels && !hc->closing; i++)
     (void)lv__hub_sub_new(hc, ask->chans[i], &ask->q.since[i], true, ask->q.snapshot);
@@ -216,6 +217,14 @@ static void subs_end(lv__hub_conn *hc, enum lv_counter why) {
   while (hc->subs) lv__hub_sub_free(hc->subs, why);
 }
 
+/* What was put, or would be, into its send queue. */
+static void drop_unsent(lv__hub_conn *hc, uint32_t n) {
+  uint32_t slot = hc->only ? lv_chan_kpi(hc->only) : lv_metrics_unknown_slot(hc->auth->app_id);
+  lv_count(lv__hub_row(hc), LV_C_DROP_HUB_DISCONNECTED, n);
+  lv_gauge(lv__hub_app_row(hc), LV_G_PENDING, -(int64_t)n);
+  lv_chan_count(lv_metrics_chan_row(hc->hl->loop->metrics, slot), LV_CH_DROP_HUB, n);
+}
+
 void lv__hub_conn_gone(lv__hub_conn *hc) {
   lv__hub_loop *hl = hc->hl;
   lv_mono stamp;
@@ -223,12 +232,7 @@ void lv__hub_conn_gone(lv__hub_conn *hc) {
   uint32_t gone = lv_outq_gone(&hc->conn->outq, whole, &stamp);
   if (gone) lv__hub_sent(hc, gone, stamp, (lv_use){gone, 0});
   uint32_t unsent = lv_outq_unsent(&hc->conn->outq, whole);
-  lv_count(lv__hub_row(hc), LV_C_DROP_HUB_DISCONNECTED, unsent);
-  lv_gauge(lv__hub_app_row(hc), LV_G_PENDING, -(int64_t)unsent);
-  if (unsent) {
-    uint32_t slot = lv_metrics_unknown_slot(hc->auth->app_id);
-    lv_chan_count(lv_metrics_chan_row(hl->loop->metrics, slot), LV_CH_DROP_HUB, unsent);
-  }
+  if (unsent) drop_unsent(hc, unsent);
   hc->closing = true;
   subs_end(hc, LV_C_DROP_HUB_DISCONNECTED);
   for (lv__hub_conn **p = &hl->doomed; *p; p = &(*p)->doomed_next) {
@@ -280,7 +284,10 @@ void lv__hub_send(lv__hub_conn *hc, const lv__frame *f, uint32_t msgs, lv_mono s
     lv_outq_ref(q, f->block, f->p, f->n, msgs, stamp);
     lv_conn_dirty(hc->conn);
   }
-  if (q->msgs != before) lv_outq_use(q, use); /* else it is closing already */
+  if (q->msgs != before)
+    lv_outq_use(q, use);
+  else if (msgs) /* it is closing already */
+    drop_unsent(hc, msgs);
 }
 
 void lv__hub_say(lv__hub_conn *hc, lv_hub_event *e) {
@@ -307,10 +314,13 @@ void lv__hub_say(lv__hub_conn *hc, lv_hub_event *e) {
 }
 
 void lv__hub_sent(lv__hub_conn *hc, uint32_t n, lv_mono stamp, lv_use use) {
-  lv_count(lv__hub_row(hc), LV_C_HUB_OUT, n);
-  lv_use_out(lv__hub_row(hc), use.steps, use.bytes);
+  lv_loop *loop = hc->hl->loop;
+  lv_metrics *row = lv__hub_row(hc);
+  lv_count(row, LV_C_HUB_OUT, n);
+  lv_use_out(row, use.steps, use.bytes);
   lv_gauge(lv__hub_app_row(hc), LV_G_PENDING, -(int64_t)n);
-  if (stamp.ns) lv_hist_add(hc->hl->loop->metrics->latency, hc->hl->loop->now.ns - stamp.ns, n);
+  if (stamp.ns)
+    lv_metrics_latency(loop->metrics, row, LV_LATENCY_PROCESSING, loop->now.ns - stamp.ns, n);
 }
 
 void lv__hub_drained(lv__hub_conn *hc) {
@@ -364,6 +374,7 @@ void lv__hub_subscribe(lv__hub_conn *hc, const lv_hub_client *c) {
     return;
   }
   bool again = sub_find(hc, chan->name) != NULL;
+  if (chan != hc->only) hc->only = NULL;
   lv__hub_sub *sub = lv__hub_sub_new(hc, chan, NULL, false, c->has_snapshot && c->snapshot);
   sub->once = again;
   lv__hub_pump(hc);

@@ -15,6 +15,7 @@ typedef struct fan {
   uint32_t first, n; /* messages of ch->run whose frames lie in `f` */
   uint64_t bytes;    /* of their values */
   lv_use use;
+  bool timed;                          /* some have their publisher's timestamp */
   lv__frame f;                         /* all of them */
   uint32_t *size;                      /* of each */
   uint32_t framed[LV_KPI_PROTO_COUNT]; /* subscriptions that got all of it */
@@ -40,6 +41,19 @@ static inline bool takes_all(const fan *x, const lv__hub_sub *sub) {
          !lv__hub_slow(sub->hc);
 }
 
+/* End-to-end latency of the run's messages, for those who got all of it. */
+static void count_times(const fan *x) {
+  lv_loop *loop = x->hl->loop;
+  int64_t ms;
+  for (uint32_t i = 0; i < x->n; i++) {
+    if (!x->size[i] || !lv_rec_tms(x->ch->run[x->first + i].rec, &ms)) continue;
+    for (uint32_t p = 0; p < LV_KPI_PROTO_COUNT; p++)
+      if (x->framed[p])
+        lv_metrics_latency(loop->metrics, lv_metrics_row(loop->metrics, x->ch->chan->app_id, p),
+                           LV_LATENCY_END, loop->wall.ns - ms * 1000000, x->framed[p]);
+  }
+}
+
 static void count_framed(const fan *x) {
   lv_chan *chan = x->ch->chan;
   lv_metrics *base = x->hl->loop->metrics;
@@ -56,6 +70,7 @@ static void count_framed(const fan *x) {
   lv_chan_row *row = lv_metrics_chan_row(base, lv_chan_kpi(chan));
   lv_chan_count(row, LV_CH_OUT, (uint64_t)all * x->n);
   lv_chan_count(row, LV_CH_OUT_BYTES, all * x->bytes);
+  if (x->timed) count_times(x);
 }
 
 static void run_end(fan *x) {
@@ -65,7 +80,7 @@ static void run_end(fan *x) {
   }
   memset(x->framed, 0, sizeof x->framed);
   for (uint32_t i = 0; i < x->g->n_live; i++) {
-    lv__hub_sub *sub = x->g->live[i];
+    lv__hub_sub *sub = x->g->subs[i];
     if (sub->hc->closing) continue;
     if (takes_all(x, sub)) {
       lv__hub_send(sub->hc, &x->f, x->n, x->stamp, x->use);
@@ -78,7 +93,18 @@ static void run_end(fan *x) {
   x->n = 0;
   x->bytes = 0;
   x->use = (lv_use){0, 0};
+  x->timed = false;
   x->f = (lv__frame){0};
+}
+
+/* A message that cannot be framed: dropped for all who would get it. */
+static void lose(const fan *x, const lv_rec *rec) {
+  for (uint32_t i = 0; i < x->g->n_live; i++) {
+    lv__hub_sub *sub = x->g->subs[i];
+    if (sub->hc->closing || rec->lsn < sub->from || !lv__filter_pass(sub->filter, rec)) continue;
+    lv__hub_count_owed(sub, 1);
+    lv__hub_count_drop(sub, LV_C_DROP_HUB_TOO_BIG, 1);
+  }
 }
 
 /* One more message behind the run; a run ends with its block. */
@@ -94,14 +120,14 @@ static void run_add(fan *x, uint32_t i) {
   if (!lv__frames_fit(&x->hl->frames, bound)) {
     run_end(x);
     if (!lv__frames_room(&x->hl->frames, bound)) {
-      for (uint32_t k = 0; k < x->g->n_live; k++) {
-        lv__hub_count_owed(x->g->live[k], 1);
-        lv__hub_count_drop(x->g->live[k], LV_C_DROP_HUB_TOO_BIG, 1);
-      }
+      lose(x, r->rec);
       return;
     }
   }
-  if (lv__frame_put(x->hl, &x->hl->frames, x->g->v, &d, &f)) return;
+  if (lv__frame_put(x->hl, &x->hl->frames, x->g->v, &d, &f)) {
+    lose(x, r->rec);
+    return;
+  }
   if (x->n == 0) {
     x->first = i;
     x->f = (lv__frame){f.block, f.p, 0};
@@ -112,6 +138,18 @@ static void run_add(fan *x, uint32_t i) {
   lv_use use = lv_use_of(r->rec);
   x->use.steps += use.steps;
   x->use.bytes += use.bytes;
+  x->timed |= (r->rec->flags & LV_REC_TMS) != 0;
+}
+
+/* Those who still read the log get it from there; it is owed to them from now on. */
+static void owe_later(const lv__hub_chan *ch, const lv__hub_group *g) {
+  for (uint32_t k = g->n_live; k < g->n_all; k++) {
+    lv__hub_sub *sub = g->subs[k];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < ch->n_run; i++) n += lv__hub_sub_later(sub, ch->run[i].rec);
+    if (n) lv__hub_count_owed(sub, n);
+    sub->behind += n;
+  }
 }
 
 /* A channel's run for all who listen. */
@@ -120,6 +158,7 @@ static void fan_chan(lv__hub_loop *hl, lv__hub_chan *ch, lv_mono stamp) {
   fan x = {.hl = hl, .ch = ch, .stamp = stamp, .size = size};
   bool kinds = false;
   for (x.g = ch->groups; x.g; x.g = x.g->next) {
+    owe_later(ch, x.g);
     if (!x.g->n_live) continue;
     for (uint32_t i = 0; i < ch->n_run && !kinds; i++)
       ch->run[i].kind = lv_hub_kind(ch->chan->content, lv_rec_val(ch->run[i].rec));

@@ -14,7 +14,7 @@ typedef struct entry {
   struct entry *next, *prev;
   lv__frame f; /* with a reference; block NULL: nothing waits */
   lv_mono stamp;
-  int64_t due_ns;
+  int64_t due_ns, tms_ms; /* tms_ms 0: the publisher gave no time, or it is no live delivery */
   lv_use use;
   uint32_t val_n;
   uint32_t key_n;
@@ -76,14 +76,32 @@ static void empty(lv__hold *h, entry *e) {
   e->f.block = NULL;
 }
 
+/* The publisher's timestamp of a live delivery, else 0. */
+static int64_t time_of(const lv_rec *rec, lv_mono stamp) {
+  int64_t ms;
+  return stamp.ns && lv_rec_tms(rec, &ms) ? ms : 0;
+}
+
+static void count_time(const lv__hub_conn *hc, int64_t ms) {
+  lv_loop *loop = hc->hl->loop;
+  if (ms)
+    lv_metrics_latency(loop->metrics, lv__hub_row(hc), LV_LATENCY_END, loop->wall.ns - ms * 1000000,
+                       1);
+}
+
 static void fill(lv__hold *h, entry *e, const lv__frame *f, const lv_rec *rec, lv_mono stamp) {
   e->f = *f;
   lv_block_ref(f->block);
   e->stamp = stamp;
   e->use = lv_use_of(rec);
   e->val_n = lv_rec_val(rec).n;
+  e->tms_ms = time_of(rec, stamp);
   h->full++;
   h->bytes += f->n;
+}
+
+uint32_t lv__hold_count(const lv__hub_sub *sub) {
+  return sub->hold ? sub->hold->full : 0;
 }
 
 static void entry_free(lv__hold *h, entry *e) {
@@ -98,6 +116,7 @@ static void send_entry(lv__hold *h, entry *e) {
   lv__hub_sub *sub = h->sub;
   lv__hub_send(sub->hc, &e->f, 1, e->stamp, e->use);
   lv__hub_count_queued(sub, 1, e->val_n);
+  count_time(sub->hc, e->tms_ms);
   empty(h, e);
 }
 
@@ -223,6 +242,7 @@ void lv__hold_give(lv__hub_sub *sub, const lv__frame *f, const lv_rec *rec, lv_m
   if (!sub->hold && !lv__hub_slow(hc)) {
     lv__hub_send(hc, f, 1, stamp, lv_use_of(rec));
     lv__hub_count_queued(sub, 1, lv_rec_val(rec).n);
+    count_time(hc, time_of(rec, stamp));
     return;
   }
   if (sub->slow == LV_SLOW_DISCONNECT) {

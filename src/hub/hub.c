@@ -68,9 +68,9 @@ lv__hub_group *lv__hub_group_get(lv__hub_loop *hl, lv__hub_chan *ch, lv__variant
 }
 
 static void group_free(lv__hub_group *g) {
-  assert(!g->n_live && !g->job);
+  assert(!g->n_all && !g->job);
   lv__snap_unref(g->snap);
-  free(g->live);
+  free(g->subs);
   free(g);
 }
 
@@ -127,6 +127,34 @@ static void sleep_if_idle(lv__hub_loop *hl) {
   hl->on = false;
 }
 
+/* Gauges of each app, beside those of its sessions: the most that one customer is owed, and how
+ * many subscriptions read the log. */
+static void count_lag(lv__hub_loop *hl) {
+  lv_metrics *m = hl->loop->metrics;
+  uint32_t n = m->n_rows / LV_KPI_PROTO_COUNT;
+  struct lag_of_app {
+    int64_t max, lagging;
+  } *app = calloc(n + 1, sizeof *app);
+  if (!app) abort();
+  for (const lv__hub_conn *hc = hl->conns; hc; hc = hc->next) {
+    struct lag_of_app *a = &app[hc->auth->app_id + 1 < n ? hc->auth->app_id + 1 : n];
+    int64_t owed = hc->conn->outq.msgs;
+    for (const lv__hub_sub *sub = hc->subs; sub; sub = sub->next) {
+      owed += sub->behind + lv__hold_count(sub);
+      a->lagging += sub->state != LV__SUB_LIVE;
+    }
+    if (owed > a->max) a->max = owed;
+  }
+  for (uint32_t i = 1; i < n; i++) {
+    bool known = m->rows[i * LV_KPI_PROTO_COUNT + LV_KPI_WS];
+    if (!known && !app[i].max && !app[i].lagging) continue;
+    lv_metrics *row = lv_metrics_row(m, i - 1, LV_KPI_WS);
+    lv_gauge_set(row, LV_G_LAG_MAX, app[i].max);
+    lv_gauge_set(row, LV_G_LAGGING, app[i].lagging);
+  }
+  free(app);
+}
+
 static void tick(lv_timer *t) {
   lv__hub_loop *hl = (lv__hub_loop *)((char *)t - offsetof(lv__hub_loop, tick));
   lv_timer_arm(&hl->loop->wheel, t, hl->loop->now, LV_SEC(1), tick);
@@ -135,6 +163,7 @@ static void tick(lv_timer *t) {
     if (hl->chans[i]->n_subs) lv_chan_in_use(hl->chans[i]->chan, hl->loop->metrics, hl->loop->wall);
     chan_sweep(hl, &hl->chans[i]);
   }
+  count_lag(hl);
   sleep_if_idle(hl);
 }
 

@@ -8,9 +8,10 @@
  *   WAIT snapshot and place are looked for → GREET they are known → SEND snapshot, told gap →
  *   LAG reads the log from its cursor → LIVE is in its group's list
  *
- * The ledger: a message that a subscription takes, live or from the log, counts as owed when it is
- * taken; then it is in the send queue or held (pending), and ends as delivered or as a drop.
- * Messages from before the subscription began (snapshots, replays) are counted apart.
+ * The ledger: a message of the feed counts as owed to a subscription that has begun, whether it is
+ * live or still reads the log (`behind`); then it is behind, held or in the send queue (pending),
+ * and ends as delivered or as a drop. Messages from before it began (snapshots, replays) are
+ * counted apart.
  *
  * Everything of one lv__hub_loop belongs to its loop's thread. */
 #ifndef LV_HUB_INT_H
@@ -141,9 +142,9 @@ struct lv__hub_group {
   lv__hub_group *next; /* of its channel */
   lv__hub_chan *ch;
   lv__variant v;
-  lv__hub_sub **live;
-  uint32_t n_live, cap_live;
-  uint32_t n_subs; /* live or not */
+  lv__hub_sub **subs; /* the live ones first */
+  uint32_t n_live, n_all, cap;
+  uint32_t n_subs; /* all, and requests that want its snapshot */
   lv__snap *snap;  /* cached; NULL: none */
   struct lv__snap_job *job;
   int64_t used_ns; /* when the snapshot was last asked for */
@@ -234,14 +235,16 @@ struct lv__hub_sub {
   lv__hub_group *group;
   lv__filter *filter; /* NULL: all */
   struct lv__hold *hold;
-  uint64_t from;  /* LIVE: takes nothing from before; LAG: its cursor */
-  uint64_t start; /* messages from here on are owed */
-  uint32_t place; /* in group->live */
+  uint64_t from;   /* LIVE: takes nothing from before; LAG: its cursor */
+  uint64_t start;  /* messages from here on are owed; UINT64_MAX: not known yet */
+  uint32_t place;  /* in group->subs */
+  uint32_t behind; /* owed messages that it has still to read from the log */
   uint8_t state, slow;
   bool initial; /* of the request: greeted with CONNECTED */
   bool send;    /* the snapshot is wanted */
   bool once;    /* a repeated subscribe: only the answer and the snapshot */
   bool has_last;
+  bool missing;                /* retention was faster */
   uint64_t last;               /* offset of the message before `from`, where positions are wanted */
   struct lv__opening *opening; /* until SEND is over */
 };
@@ -276,7 +279,8 @@ struct lv__hub_conn {
   lv__hub_sub *subs;
   struct lv__lag_read *read; /* under way; NULL: none */
   uint32_t n_subs, conflate_ms;
-  uint32_t use_since;     /* lv_use_connect */
+  uint32_t use_since; /* lv_use_connect */
+  lv_chan *only;      /* whose messages alone may be in the send queue; NULL: several channels' */
   lv_slice user_id, keys; /* these two and cats are in `text` */
   lv_slice *cats;
   uint32_t n_cats;
@@ -331,7 +335,11 @@ void lv__hub_reloaded(void *arg, lv_conf *conf);
 lv__hub_sub *lv__hub_sub_new(lv__hub_conn *hc, lv_chan *chan, const lv_hub_since *since,
                              bool initial, bool send);
 void lv__hub_sub_free(lv__hub_sub *sub, enum lv_counter why); /* of its hc->subs, too */
-void lv__hub_sub_unlive(lv__hub_sub *sub);
+/* A message of the feed, for a subscription that reads the log: it is owed from now on. */
+static inline bool lv__hub_sub_later(const lv__hub_sub *sub, const lv_rec *rec) {
+  return sub->state != LV__SUB_LIVE && !sub->once && rec->lsn >= sub->start &&
+         rec->lsn >= sub->from && !sub->hc->closing && lv__filter_pass(sub->filter, rec);
+}
 void lv__hub_pump(lv__hub_conn *hc);
 void lv__lag_reads_free(lv__hub_loop *hl);
 void lv__lag_orphan(lv__hub_conn *hc);
@@ -348,6 +356,8 @@ void lv__hold_give(lv__hub_sub *sub, const lv__frame *f, const lv_rec *rec, lv_m
 void lv__hold_flush(lv__hub_sub *sub);
 /* Lets go of everything, counted as drops for that reason. */
 void lv__hold_free(lv__hub_sub *sub, enum lv_counter why);
+/* Messages that wait in it. */
+uint32_t lv__hold_count(const lv__hub_sub *sub);
 static inline bool lv__hold_plain(const lv__hub_sub *sub) {
   return !sub->hold && !sub->hc->conflate_ms;
 }

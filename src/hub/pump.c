@@ -51,13 +51,31 @@ void lv__opening_free(lv__opening *o) {
   free(o);
 }
 
-void lv__hub_sub_unlive(lv__hub_sub *sub) {
+/* ---- its place in the group ---- */
+
+static void swap(lv__hub_group *g, uint32_t a, uint32_t b) {
+  lv__hub_sub *x = g->subs[a], *y = g->subs[b];
+  g->subs[a] = y;
+  g->subs[b] = x;
+  y->place = a;
+  x->place = b;
+}
+
+static void join(lv__hub_sub *sub) {
   lv__hub_group *g = sub->group;
-  if (sub->state != LV__SUB_LIVE) return;
-  lv__hub_sub *last = g->live[--g->n_live];
-  g->live[sub->place] = last;
-  last->place = sub->place;
-  sub->state = LV__SUB_WAIT;
+  if (g->n_all == g->cap) {
+    g->cap = g->cap ? g->cap * 2 : 4;
+    g->subs = realloc(g->subs, g->cap * sizeof *g->subs);
+    if (!g->subs) abort();
+  }
+  sub->place = g->n_all;
+  g->subs[g->n_all++] = sub;
+}
+
+static void leave(lv__hub_sub *sub) {
+  lv__hub_group *g = sub->group;
+  if (sub->state == LV__SUB_LIVE) swap(g, sub->place, --g->n_live);
+  swap(g, sub->place, --g->n_all);
 }
 
 void lv__hub_sub_free(lv__hub_sub *sub, enum lv_counter why) {
@@ -66,8 +84,9 @@ void lv__hub_sub_free(lv__hub_sub *sub, enum lv_counter why) {
   while (*p != sub) p = &(*p)->next;
   *p = sub->next;
   hc->n_subs--;
-  lv__hub_sub_unlive(sub);
+  leave(sub);
   lv__hold_free(sub, why);
+  if (sub->behind) lv__hub_count_drop(sub, why, sub->behind);
   lv__opening_free(sub->opening);
   if (hc->read && hc->read->sub == sub) hc->read->sub = NULL;
   lv_gauge(lv__hub_app_row(hc), LV_G_SUBSCRIPTIONS, -1);
@@ -101,10 +120,18 @@ static void gap_set(lv__opening *o, const lv_chan *c, const lv_seek *to, const c
   pos_text(o->sub->hc->hl, c, to->lsn, to->offset, o->gap_to);
 }
 
+/* It has its place: what the feed gives from now on, and lies behind it, is owed. */
+static void begin(lv__hub_sub *sub, uint64_t lsn) {
+  uint64_t seen = sub->hc->hl->seen.lsn[chan_of(sub)->durability];
+  sub->from = lsn;
+  sub->start = lsn > seen ? lsn : seen;
+  sub->state = LV__SUB_GREET;
+}
+
 static void placed(lv__hub_sub *sub, const lv_seek *seek) {
   lv__opening *o = sub->opening;
   const lv_chan *c = chan_of(sub);
-  sub->from = seek->lsn;
+  begin(sub, seek->lsn);
   if (o->since.kind == LV_HUB_SINCE_POS) {
     uint64_t want = behind(o->since.pos.offset);
     sub->has_last = true;
@@ -118,7 +145,6 @@ static void placed(lv__hub_sub *sub, const lv_seek *seek) {
   } else if (o->since.kind == LV_HUB_SINCE_TIME) {
     if (seek->first > 0 && seek->offset == seek->first) gap_set(o, c, seek, "retention");
   }
-  sub->state = LV__SUB_GREET;
 }
 
 static void seek_done(lv_seek *seek) {
@@ -170,9 +196,8 @@ static int seek_start(lv__hub_sub *sub) {
 static void snap_here(lv__hub_sub *sub, lv__snap *snap) {
   lv__opening *o = sub->opening;
   o->snap = snap;
-  sub->start = sub->from = snap->lsn_end;
   if (!o->since.kind) {
-    sub->state = LV__SUB_GREET;
+    begin(sub, snap->lsn_end);
     return;
   }
   int err = seek_start(sub);
@@ -217,6 +242,8 @@ lv__hub_sub *lv__hub_sub_new(lv__hub_conn *hc, lv_chan *chan, const lv_hub_since
   sub->group = lv__hub_group_get(hl, lv__hub_chan_get(hl, chan), hc->v);
   sub->group->n_subs++;
   sub->group->ch->n_subs++;
+  sub->start = UINT64_MAX;
+  join(sub);
   sub->filter = lv__hub_filter(hc, chan);
   lv_gauge(lv__hub_app_row(hc), LV_G_SUBSCRIPTIONS, 1);
   lv__hub_wake(hl);
@@ -290,15 +317,14 @@ static bool send_step(lv__hub_sub *sub) {
 
 /* ---- LAG ---- */
 
+/* What is still counted as behind was lost to retention, or may not be read any more. */
 static void go_live(lv__hub_sub *sub) {
   lv__hub_group *g = sub->group;
-  if (g->n_live == g->cap_live) {
-    g->cap_live = g->cap_live ? g->cap_live * 2 : 4;
-    g->live = realloc(g->live, g->cap_live * sizeof *g->live);
-    if (!g->live) abort();
-  }
-  sub->place = g->n_live;
-  g->live[g->n_live++] = sub;
+  enum lv_counter why = sub->missing ? LV_C_DROP_HUB_RETENTION : LV_C_DROP_HUB_ENDED;
+  if (sub->behind) lv__hub_count_drop(sub, why, sub->behind);
+  sub->behind = 0;
+  sub->missing = false;
+  swap(g, sub->place, g->n_live++);
   sub->state = LV__SUB_LIVE;
 }
 
@@ -321,7 +347,6 @@ typedef struct lv__run { /* frames of one kind that lie side by side */
 static void run_send(lv__hub_sub *sub, lv__run *r) {
   if (!r->n) return;
   if (r->owed) {
-    lv__hub_count_owed(sub, r->n);
     lv__hub_count_queued(sub, r->n, r->bytes);
   } else {
     lv_count(lv__hub_row(sub->hc), LV_C_HUB_REPLAYED, r->n);
@@ -329,6 +354,14 @@ static void run_send(lv__hub_sub *sub, lv__run *r) {
   }
   lv__hub_send(sub->hc, &r->f, r->owed ? r->n : 0, (lv_mono){0}, r->use);
   *r = (lv__run){0};
+}
+
+/* Owed since the feed gave it, or (the rights changed meanwhile) from now on. */
+static void owe(lv__hub_sub *sub) {
+  if (sub->behind)
+    sub->behind--;
+  else
+    lv__hub_count_owed(sub, 1);
 }
 
 static void lag_take(lv__hub_sub *sub, const lv_rec *rec, lv__run *r) {
@@ -339,8 +372,8 @@ static void lag_take(lv__hub_sub *sub, const lv_rec *rec, lv__run *r) {
   sub->has_last = true;
   sub->last = rec->offset;
   if (!lv__filter_pass(sub->filter, rec)) return;
+  if (owed) owe(sub);
   if (lv__rec_expired(hl, rec)) {
-    if (owed) lv__hub_count_owed(sub, 1);
     if (owed) lv__hub_count_drop(sub, LV_C_DROP_HUB_EXPIRED, 1);
     return;
   }
@@ -348,13 +381,11 @@ static void lag_take(lv__hub_sub *sub, const lv_rec *rec, lv__run *r) {
   uint32_t bound = lv__frame_bound(hc->v, &d);
   if (!lv__frames_fit(&hl->frames, bound)) run_send(sub, r);
   if (!lv__frames_room(&hl->frames, bound) || lv__frame_put(hl, &hl->frames, hc->v, &d, &f)) {
-    if (owed) lv__hub_count_owed(sub, 1);
     if (owed) lv__hub_count_drop(sub, LV_C_DROP_HUB_TOO_BIG, 1);
     return;
   }
   if (owed && hc->conflate_ms) {
     run_send(sub, r);
-    lv__hub_count_owed(sub, 1);
     lv__hold_give(sub, &f, rec, (lv_mono){0});
     return;
   }
@@ -413,6 +444,7 @@ static void read_done(lv_read *rd) {
   if (sub && !hc->closing && !err) {
     lv__run run = {0};
     if (rd->missing_before) overtaken(sub, rd);
+    sub->missing |= rd->missing_before != 0;
     for (uint32_t i = 0; i < rd->n; i++) lag_take(sub, rd->recs[i], &run);
     run_send(sub, &run);
     sub->from = rd->next;

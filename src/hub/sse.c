@@ -43,7 +43,7 @@ static void on_shutdown(lv_conn *c) {
 }
 
 const lv_conn_ops lv__hub_sse_ops = {.name = "sse",
-                                     .gauge = LV_G_CONNS_HTTP,
+                                     .gauge = LV_G_CONNS_SSE,
                                      .on_bytes = on_bytes,
                                      .on_drain = on_drain,
                                      .on_sent = on_sent,

@@ -317,6 +317,7 @@ bool lv__publish_rec(lv_shard *s, lv_auth *auth, lv_rec_in *in, lv_slice topic, 
   in->kpi_slot = lv_chan_kpi(chan);
   in->topic = topic;
   in->ingest_ns = s->loop->wall.ns;
+  in->has_tms = lv_mqtt_tms(in->props, &in->tms);
   bool claims = (in->flags & LV_REC_RETAIN) && in->val.n;
   if (claims) *ret_err = retained_claim(s, &auth->app->limits, chan->app_id, in);
   if (*ret_err) return false;

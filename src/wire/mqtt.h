@@ -89,6 +89,10 @@ int lv_mqtt_property_next(lv_slice *block, lv_mqtt_property *ret);
 /* Value of the first user property named `name` in a block that was checked before; false: none. */
 bool lv_mqtt_user_find(lv_slice block, lv_slice name, lv_slice *ret_value);
 
+/* The publisher's own timestamp, the user property `tms` (milliseconds since 1970, decimal), of a
+ * block that was checked before; false: none, or none that could be one. */
+bool lv_mqtt_tms(lv_slice block, int64_t *ret_ms);
+
 /* ---- CONNECT (§3.1) ---- */
 typedef struct lv_mqtt_will {
   lv_slice topic, payload, props; /* props: forwardable ones (see lv_mqtt_publish.props) */

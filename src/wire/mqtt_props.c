@@ -124,3 +124,17 @@ bool lv_mqtt_user_find(lv_slice block, lv_slice name, lv_slice *ret_value) {
   }
   return false;
 }
+
+bool lv_mqtt_tms(lv_slice block, int64_t *ret_ms) {
+  const int64_t max_ms = INT64_MAX / 1000000; /* it is a number of nanoseconds, too */
+  lv_slice text;
+  int64_t ms = 0;
+  if (!block.n || !lv_mqtt_user_find(block, LV_SLICE("tms"), &text) || !text.n) return false;
+  for (uint32_t i = 0; i < text.n; i++) {
+    if (text.p[i] < '0' || text.p[i] > '9') return false;
+    ms = ms * 10 + (text.p[i] - '0');
+    if (ms > max_ms) return false;
+  }
+  *ret_ms = ms;
+  return ms > 0;
+}

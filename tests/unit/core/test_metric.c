@@ -61,7 +61,11 @@ static void window(void **state) {
 static void prometheus(void **state) {
   size_t n = 0;
   lv_count(lv_metrics_mine(), LV_C_DROP_HUB_SLOW, 5);
-  lv_hist_add(lv_metrics_mine()->latency, 2000000000, 1);
+  lv_metrics *row = lv_metrics_row(lv_metrics_mine(), 7, LV_KPI_WS);
+  lv_metrics_app(7, "seven", 5);
+  lv_metrics_latency(lv_metrics_mine(), row, LV_LATENCY_PROCESSING, 2000000000, 2);
+  lv_metrics_latency(lv_metrics_mine(), row, LV_LATENCY_PROCESSING, 10001, 1);
+  lv_metrics_latency(lv_metrics_mine(), row, LV_LATENCY_END, -5, 3);
   char *text = lv_metrics_prometheus(&n), *save = NULL, cur[128] = "";
   char seen[256][128];
   int groups = 0, samples = 0;
@@ -73,6 +77,18 @@ static void prometheus(void **state) {
       strstr(text, "\nlavva_gateway_in_messages_total{app=\"\",protocol=\"none\"} 6000\n"));
   assert_non_null(strstr(text, "lavva_connections{protocol=\"mqtt\"} 0\n"));
   assert_non_null(strstr(text, "_seconds_bucket{le=\"1e-05\"} "));
+#define OF "app=\"seven\",protocol=\"ws\"} "
+#define LATENCY "\nlavva_processing_latency_seconds_"
+  assert_non_null(strstr(text, LATENCY "bucket{le=\"1e-05\"," OF "0\n"));
+  assert_non_null(strstr(text, LATENCY "bucket{le=\"2e-05\"," OF "1\n"));
+  assert_non_null(strstr(text, LATENCY "bucket{le=\"1\"," OF "1\n"));
+  assert_non_null(strstr(text, LATENCY "bucket{le=\"2\"," OF "3\n"));
+  assert_non_null(strstr(text, LATENCY "bucket{le=\"+Inf\"," OF "3\n"));
+  assert_non_null(strstr(text, LATENCY "sum{" OF "4.000010001\n"));
+  assert_non_null(strstr(text, LATENCY "count{" OF "3\n"));
+  assert_non_null(strstr(text, "\nlavva_end_to_end_latency_negative_total 3\n"));
+#undef OF
+#undef LATENCY
   assert_non_null(strstr(text, "quantile_seconds{quantile=\"0.999\"} "));
   unsigned long long last_bucket = 0;
   for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
