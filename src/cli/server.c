@@ -12,6 +12,7 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/statvfs.h>
 
 struct lv_server {
   lv_conf *conf;
@@ -27,6 +28,9 @@ struct lv_server {
   lv_loop *loops[LV_LOOPS_MAX];
   int n_loops;
   bool started[LV_LOOPS_MAX];
+  char data_dir[4096];
+  uint64_t disk_reserve;
+  _Atomic uint64_t conns_max, queue_max; /* of the document, for /metrics */
 };
 
 static int open_broker(lv_server *s, char *why) {
@@ -155,8 +159,7 @@ static int open_net(lv_server *s, char *why) {
 }
 
 /* What the broker says of itself. @thread libuv's pool */
-static void put_broker(void *arg, lv_buf *b) {
-  lv_broker *broker = arg;
+static void put_broker(lv_broker *broker, lv_buf *b) {
   lv_broker_desc d;
   if (broker->ops->describe(broker, &d)) return;
   lv_metrics_put(b, "lavva_broker_up", "gauge", "1 while the broker takes messages", d.healthy);
@@ -171,6 +174,35 @@ static void put_broker(void *arg, lv_buf *b) {
   lv_metrics_put(b, "lavva_broker_segments", "gauge", "Files of the embedded log",
                  (double)d.segments);
   lv_metrics_put(b, "lavva_broker_channels", "gauge", "Channels of all apps", (double)d.channels);
+  lv_metrics_put(b, "lavva_broker_under_replicated_partitions", "gauge",
+                 "Partitions with fewer copies than asked for; the embedded log has one copy, so 0",
+                 0);
+}
+
+/* What the gauges of /metrics are to be compared with. @thread libuv's pool */
+static void put_limits(const lv_server *s, lv_buf *b) {
+  struct statvfs fs;
+  if (statvfs(s->data_dir, &fs) == 0)
+    lv_metrics_put(b, "lavva_broker_disk_free_bytes", "gauge", "Free space of the data folder",
+                   (double)fs.f_bavail * (double)fs.f_frsize);
+  lv_metrics_put(b, "lavva_broker_disk_reserve_bytes", "gauge",
+                 "Publishing stops while less is free (storage.reserve)", (double)s->disk_reserve);
+  lv_metrics_put(b, "lavva_connections_limit", "gauge", "Connections that are let in at most",
+                 (double)atomic_load(&s->conns_max));
+  lv_metrics_put(b, "lavva_publish_queue_limit_bytes", "gauge",
+                 "Where lavva_publish_queue_bytes pauses reading, all loops together",
+                 (double)atomic_load(&s->queue_max) * s->n_loops);
+}
+
+static void put_more(void *arg, lv_buf *b) {
+  const lv_server *s = arg;
+  put_broker(s->broker, b);
+  put_limits(s, b);
+}
+
+static void take_limits(lv_server *s, const lv_conf *conf) {
+  atomic_store(&s->conns_max, conf->limits.connections);
+  atomic_store(&s->queue_max, conf->publish_queue_bytes);
 }
 
 int lv_server_start(lv_conf *conf, lv_disk *disk, lv_server **ret_server, char *why) {
@@ -178,6 +210,9 @@ int lv_server_start(lv_conf *conf, lv_disk *disk, lv_server **ret_server, char *
   if (!s) abort();
   s->disk = disk;
   s->conf = lv_conf_ref(conf);
+  s->disk_reserve = conf->disk_reserve_bytes;
+  snprintf(s->data_dir, sizeof s->data_dir, "%.*s", (int)conf->data_dir.n, conf->data_dir.p);
+  take_limits(s, conf);
   *why = 0;
   int err = lv_realm_new(conf, &lv_gateway_link_ops, &s->realm);
   if (!err) err = tell_folder(s, open_broker(s, why), why);
@@ -188,7 +223,7 @@ int lv_server_start(lv_conf *conf, lv_disk *disk, lv_server **ret_server, char *
   if (!err) err = lv_hub_new(s->realm, s->broker, &s->hub);
   if (!err) err = start_loops(s, why);
   lv_metrics_role("serve");
-  if (!err) lv_metrics_source(put_broker, s->broker);
+  if (!err) lv_metrics_source(put_more, s);
   if (!err) err = open_net(s, why);
   if (err) {
     if (!*why) snprintf(why, 512, "%s", lv_err_text(err));
@@ -213,6 +248,7 @@ int lv_server_reload(lv_server *s, lv_conf *conf, char *why) {
   lv_realm_reload(s->realm, conf);
   lv_conf_unref(s->conf);
   s->conf = lv_conf_ref(conf);
+  take_limits(s, conf);
   return 0;
 }
 

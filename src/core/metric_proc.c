@@ -67,6 +67,43 @@ static void read_facts(facts *x) {
   if (getrlimit(RLIMIT_NOFILE, &rl) == 0) x->fds_max = (long long)rl.rlim_cur;
 }
 
+/* ---- how much memory there is ---- */
+
+/* The number at the beginning of a file, or behind `name` in one of its lines; UINT64_MAX: none. */
+static uint64_t number_in(const char *path, const char *name) {
+  char line[256];
+  uint64_t v = UINT64_MAX;
+  size_t n = strlen(name);
+  FILE *f = fopen(path, "re");
+  while (f && v == UINT64_MAX && fgets(line, sizeof line, f)) {
+    const char *at = line + n + strspn(line + n, " ");
+    if (strncmp(line, name, n) == 0 && *at >= '0' && *at <= '9') v = strtoull(at, NULL, 10);
+  }
+  if (f) (void)fclose(f);
+  return v;
+}
+
+/* The machine's memory, or less where a cgroup (v2; this one or one around it) has a limit. */
+static uint64_t memory_limit(void) {
+  char dir[4096] = "/sys/fs/cgroup", path[4160], group[4000] = "";
+  uint64_t best = number_in("/proc/meminfo", "MemTotal:");
+  if (best < UINT64_MAX / 1024) best *= 1024; /* it is in kB */
+  size_t base = strlen(dir);
+  FILE *f = fopen("/proc/self/cgroup", "re");
+  while (f && fgets(path, sizeof path, f))
+    if (sscanf(path, "0::%3999[^\n]", group) == 1) break;
+  if (f) (void)fclose(f);
+  if (strcmp(group, "/") != 0) snprintf(dir + base, sizeof dir - base, "%s", group);
+  for (;;) {
+    snprintf(path, sizeof path, "%s/memory.max", dir);
+    uint64_t v = number_in(path, "");
+    if (v < best) best = v;
+    char *slash = strrchr(dir, '/');
+    if ((size_t)(slash - dir) < base) return best;
+    *slash = 0;
+  }
+}
+
 static void by_role(lv_buf *b, const char *name, const char *type, const char *help, double v) {
   lv__metrics_head(b, name, help, type);
   lv_buf_printf(b, "%s{role=\"%s\"} %.15g\n", name, lv__metrics_role(), v);
@@ -128,6 +165,8 @@ void lv__metrics_process(lv_buf *b) {
           x.cpu_s);
   by_role(b, "lavva_process_resident_memory_bytes", "gauge", "Resident memory by role",
           (double)x.rss);
+  by_role(b, "lavva_process_memory_limit_bytes", "gauge",
+          "Memory of the machine, or of the cgroup where that is less", (double)memory_limit());
   by_role(b, "lavva_process_open_fds", "gauge", "Open file descriptors by role", (double)x.fds);
   by_role(b, "lavva_process_threads", "gauge", "Threads by role", (double)x.threads);
   put_threads(b);

@@ -76,14 +76,6 @@ void lv_sess_sent(lv_sess *s, uint32_t n, lv_mono stamp, lv_use use) {
                        s->shard->loop->now.ns - stamp.ns, n);
 }
 
-/* A live first delivery of a message with its publisher's timestamp. */
-static void count_end_to_end(lv_sess *s, const lv_delivery *d) {
-  int64_t ms;
-  if (d->flags & (LV_DELIVER_REPLAY | LV_DELIVER_STORED) || !lv_rec_tms(d->rec, &ms)) return;
-  lv_metrics_latency(lv__metrics(s->shard), mx(s), LV_LATENCY_END,
-                     s->shard->loop->wall.ns - ms * 1000000, 1);
-}
-
 /* ---- the window ---- */
 
 static uint16_t pid_next(uint16_t pid) {
@@ -254,7 +246,8 @@ static int encode(lv_sess *s, const lv_delivery *d, uint16_t pid, bool dup) {
     s->q0_queued++;
     if (d->member) s->pending++; /* from here on it is this connection's */
   }
-  if (!dup) count_end_to_end(s, d);
+  bool live = !dup && !(d->flags & (LV_DELIVER_REPLAY | LV_DELIVER_STORED));
+  if (live) lv__kpi_end_to_end(s->shard, mx(s), d->rec, 1);
   if (!dup && !(d->flags & LV_DELIVER_STORED))
     lv__kpi_sent(mx(s), lv_metrics_chan_row(lv__metrics(s->shard), slot_of(s, d)), 1, o.payload.n);
   s->shard->link->dirty(s->conn);

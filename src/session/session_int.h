@@ -316,6 +316,13 @@ static inline lv_metrics *lv__metrics(const lv_shard *s) {
 static inline lv_metrics *lv__kpi_app(const lv_shard *s, uint32_t app_id) {
   return lv_metrics_row(s->loop->metrics, app_id, LV_KPI_NONE);
 }
+/* n live first deliveries of a record, measured from its publisher's timestamp if it has one. */
+static inline void lv__kpi_end_to_end(const lv_shard *s, lv_metrics *row, const lv_rec *rec,
+                                      uint32_t n) {
+  int64_t ms;
+  if (lv_rec_tms(rec, &ms))
+    lv_metrics_latency(s->loop->metrics, row, LV_LATENCY_END, s->loop->wall.ns - ms * 1000000, n);
+}
 static_assert(LV_KPI_WSS < 8, "lv_sess.proto has 3 bits; no session comes over what is behind it");
 static inline lv_metrics *lv__kpi(const lv_sess *s) {
   return lv_metrics_row(s->shard->loop->metrics, s->app_id, s->proto);

@@ -147,14 +147,11 @@ static void fan_count(lv_shard *s, const lv_fan *f, const lv_chan *chan) {
   lv_count(app, LV_C_HUB_OWED, f->owed);
   lv_gauge(app, LV_G_PENDING, f->owed);
   if (!f->share) return;
-  int64_t ms = 0;
-  bool timed = lv_rec_tms(f->rec, &ms);
   for (uint32_t p = 0; p < LV_KPI_PROTO_COUNT; p++) {
     if (!f->framed[p]) continue;
     lv_metrics *base = lv__metrics(s), *row = lv_metrics_row(base, chan->app_id, p);
     lv__kpi_sent(row, lv_metrics_chan_row(base, f->slot), f->framed[p], lv_rec_val(f->rec).n);
-    if (timed)
-      lv_metrics_latency(base, row, LV_LATENCY_END, s->loop->wall.ns - ms * 1000000, f->framed[p]);
+    lv__kpi_end_to_end(s, row, f->rec, f->framed[p]);
   }
 }
 

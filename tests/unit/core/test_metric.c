@@ -26,9 +26,9 @@ static void sums(void **state) {
   assert_int_equal(lv_metrics_counter(LV_C_GW_IN), 6000); /* threads are gone, counts are not */
   assert_int_equal(lv_metrics_gauge(LV_G_SESSIONS), 1500);
   lv_hist *h = malloc(sizeof *h);
-  lv_metrics_hist(1, h);
+  lv_metrics_hist(LV_HIST_COMMIT, h);
   assert_int_equal(h->count, 3000);
-  lv_metrics_hist(0, h);
+  lv_metrics_hist(LV_HIST_LATENCY, h);
   assert_int_equal(h->count, 0);
   free(h);
   lv_metrics *other = lv_metrics_new(), *before = lv_metrics_use(other);

@@ -283,12 +283,46 @@ static void counts(void **state) {
   }
 }
 
+/* The user property `tms`: digits, above 0, and still a number of nanoseconds. */
+static void publisher_time(void **state) {
+  (void)state;
+  static const struct {
+    const char *text;
+    int64_t ms; /* 0: none */
+  } rows[] = {{"1795517431000", 1795517431000},
+              {"1", 1},
+              {"9223372036854", 9223372036854},
+              {"9223372036855", 0},
+              {"0", 0},
+              {"", 0},
+              {"-1", 0},
+              {"1.5", 0},
+              {" 1", 0},
+              {"99999999999999999999", 0},
+              {"1e3", 0}};
+  for (size_t i = 0; i < COUNT(rows); i++) {
+    uint8_t block[64] = "\x03\0\x01x\x26\0\x03tms\0";
+    size_t n = strlen(rows[i].text);
+    block[11] = (uint8_t)n;
+    memcpy(block + 12, rows[i].text, n);
+    int64_t ms = -1;
+    assert_int_equal(lv_mqtt_tms(lv_slice_of(block, 12 + n), &ms), rows[i].ms != 0);
+    assert_int_equal(ms, rows[i].ms ? rows[i].ms : -1);
+  }
+  int64_t ms;
+  assert_false(lv_mqtt_tms((lv_slice){0}, &ms));
+  assert_false(lv_mqtt_tms(S("\x26\0\x03tmt\0\x01"
+                             "5"),
+                           &ms));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(publish_refused), cmocka_unit_test(topic_scan),
       cmocka_unit_test(publish_v3),      cmocka_unit_test(publish_v5),
       cmocka_unit_test(property_walk),   cmocka_unit_test(encodes),
-      cmocka_unit_test(sizes),           cmocka_unit_test(counts),
+      cmocka_unit_test(publisher_time),  cmocka_unit_test(sizes),
+      cmocka_unit_test(counts),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
