@@ -135,6 +135,7 @@ bool lv_mqtt_tms(lv_slice block, int64_t *ret_ms) {
     ms = ms * 10 + (text.p[i] - '0');
     if (ms > max_ms) return false;
   }
+  if (ms == 0) return false;
   *ret_ms = ms;
-  return ms > 0;
+  return true;
 }
