@@ -79,7 +79,7 @@ typedef struct lv_ws_in {
   uint8_t *p;
   uint32_t n;
   uint32_t want; /* with LV_E_NEED_MORE: a call with fewer bytes than this at p gives nothing */
-  bool look;     /* and yet is worth making: text is refused at its first bad byte */
+  bool look;     /* and yet is worth making: heads and text are refused at their first bad byte */
 } lv_ws_in;
 
 typedef struct lv_ws_event {

@@ -65,7 +65,7 @@ static int head_read(const lv_ws *ws, const lv_ws_rules *r, lv_ws_in *in, head *
   const uint8_t *p = in->p;
   int err;
   in->want = r->client ? 2 : 6;
-  in->look = false;
+  in->look = true; /* each byte of it may be one too many */
   if (in->n < 1) return LV_E_NEED_MORE;
   if ((err = first_check(ws, r, p[0]))) return err;
   if (in->n < 2) return LV_E_NEED_MORE;
