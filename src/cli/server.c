@@ -6,6 +6,7 @@
 #include "core/log.h"
 #include "gateway/gateway.h"
 #include "hub/hub.h"
+#include "master/usage.h"
 #include "net/http.h"
 #include "net/http_ops.h"
 #include "net/ws.h"
@@ -21,6 +22,7 @@ struct lv_server {
   lv_realm *realm;
   lv_gateway *gateway;
   lv_hub *hub;
+  lv_usage_book *usage;
   lv_router *router;
   lv_http_server http;
   lv_http_ops ops;
@@ -108,6 +110,14 @@ static int start_loops(lv_server *s, char *why) {
     }
   }
   return 0;
+}
+
+static int open_usage(lv_server *s, char *why) {
+  char dir[4096];
+  snprintf(dir, sizeof dir, "%.*s", (int)s->conf->data_dir.n, s->conf->data_dir.p);
+  int err = lv_usage_open(dir, s->broker, &s->usage);
+  if (err) snprintf(why, 512, "usage.db: %s", lv_err_text(err));
+  return err;
 }
 
 /* One core is left to the sync thread, the keeper and the kernel's part of network and disk: a loop
@@ -216,6 +226,7 @@ int lv_server_start(lv_conf *conf, lv_disk *disk, lv_server **ret_server, char *
   *why = 0;
   int err = lv_realm_new(conf, &lv_gateway_link_ops, &s->realm);
   if (!err) err = tell_folder(s, open_broker(s, why), why);
+  if (!err) err = tell_folder(s, open_usage(s, why), why);
   if (!err) err = make_loops(s, why);
   if (!err) err = lv_gateway_new(s->realm, &s->gateway);
   if (!err)
@@ -264,10 +275,13 @@ uint32_t lv_server_stop(lv_server *s) {
   if (s->net) cut = lv_net_shutdown(s->net, s->conf->drain_ms);
   for (int i = 0; i < s->n_loops; i++)
     if (s->started[i]) lv_loop_call_wait(s->loops[i], quiesce, s);
+  lv_usage_stop(s->usage);
   for (int i = 0; i < s->n_loops; i++)
     if (s->started[i]) lv_loop_stop(s->loops[i]);
   lv_metrics_source(NULL, NULL);
+  lv_usage_flush(s->usage);
   if (s->broker) s->broker->ops->close(s->broker);
+  lv_usage_close(s->usage);
   for (int i = 0; i < s->n_loops; i++)
     if (s->hub && s->loops[i]) lv_hub_loop_done(s->hub, s->loops[i]);
   for (int i = 0; i < s->n_loops; i++)

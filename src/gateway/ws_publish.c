@@ -45,6 +45,7 @@ typedef struct lv_ws_pub {
   frame *first, **tail; /* to be answered */
   uint32_t due;         /* so many */
   uint32_t slot;        /* in app_conns */
+  uint32_t use_since;   /* lv_use_connect */
   uint8_t proto;
   bool msgpack, paused, waiting, draining; /* paused: for the broker; waiting: for answers */
   lv_slice channel, pid;
@@ -260,6 +261,7 @@ static void on_close(lv_ws_conn *w, int err) {
   (void)err;
   atomic_fetch_sub(&ws->gl->gateway->app_conns[ws->slot], 1);
   lv_gauge(lv_metrics_row(ws->gl->loop->metrics, ws->auth->app_id, ws->proto), LV_G_CLIENTS, -1);
+  lv_use_disconnect(ws->gl->loop->metrics, ws->auth->app_id, ws->use_since, ws->gl->loop->now);
   for (lv_ws_pub **at = &ws->gl->ws_paused; ws->paused && *at; at = &(*at)->paused_next) {
     if (*at != ws) continue;
     *at = ws->paused_next;
@@ -347,6 +349,7 @@ static void on_call(lv_http_call *call, void *arg) {
   ws->w = lv_ws_upgrade(call, g->ws_publish, ws);
   if (ws->w) {
     lv_gauge(lv_metrics_row(gl->loop->metrics, auth->app_id, ws->proto), LV_G_CLIENTS, 1);
+    ws->use_since = lv_use_connect(gl->loop->metrics, auth->app_id, gl->loop->now);
     return;
   }
   atomic_fetch_sub(&g->app_conns[slot], 1);

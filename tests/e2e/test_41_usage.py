@@ -1,7 +1,10 @@
 """Metering: what is counted for an app, against what its clients saw, over every protocol and
 across crashes. docs/usage.md has the definitions."""
 import asyncio
+import contextlib
 import json
+import os
+import sqlite3
 import threading
 import time
 import urllib.parse
@@ -304,3 +307,167 @@ def test_channel_minutes(s):
     minutes = int(time.time() // 60) - before
     assert 3 <= usage(s)["channel_minutes"] <= 3 * (1 + minutes)
     assert w.live.n == 0
+
+
+# ---- kept, across crashes ----
+
+UNITS = ("messages_in", "messages_out", "connection_minutes", "channel_minutes", "bytes_in",
+         "bytes_out", "stored_byte_hours", "history_reads")
+
+
+def book(s, app="dev", table="usage_hour"):
+    """What is written down, straight from the store."""
+    with contextlib.closing(sqlite3.connect(f"file:{s.data}/usage.db?mode=ro", uri=True)) as db:
+        row = db.execute(f"SELECT {','.join(f'TOTAL({u})' for u in UNITS)} FROM {table} "
+                         "WHERE app=?", (app,)).fetchone()
+    return dict(zip(UNITS, map(int, row)))
+
+
+def in_log(s, channels):
+    """Steps and bytes of what the logs hold, by `lavva log dump` (the server is down)."""
+    t = Tally()
+    for ch in channels:
+        r = s.cli("log", "dump", "--data", s.data, ch)
+        assert r.returncode == 0, r.stderr
+        for line in r.stdout.splitlines():
+            m = json.loads(line)
+            t.add(f"{ch}/{m['key']}", m["val"])
+    return t
+
+
+def written(s, app="dev", **want):
+    """Waits until these units are in the book; they may not go beyond."""
+    def there():
+        have = book(s, app)
+        assert all(have[k] <= want[k] for k in want), (have, want)
+        return all(have[k] == want[k] for k in want)
+    wait(there, f"{want} in the book")
+
+
+WINDOW = 3
+
+
+class Publisher(threading.Thread):
+    """Publishes at QoS 1, a window at a time, until the connection breaks; counts what was
+    acknowledged and what was sent."""
+
+    def __init__(self, s, topic, sizes):
+        super().__init__(daemon=True)
+        self.client, self.topic, self.sizes = s.connected(s.uid("p")), topic, sizes
+        self.acked = self.sent = 0
+        self.start()
+
+    def run(self):
+        c = self.client
+        try:
+            while True:
+                for i in range(WINDOW):
+                    n = self.sizes[self.sent % len(self.sizes)]
+                    c.send(raw.publish(self.topic, value(n), 1, pid=c.pid(), v=5))
+                    self.sent += 1
+                for i in range(WINDOW):
+                    c.expect(raw.PUBACK, rc=0)
+                    self.acked += 1
+        except (raw.Closed, OSError):
+            pass
+
+
+class Reader(threading.Thread):
+    """A subscriber that acknowledges everything and counts what it got."""
+
+    def __init__(self, s, cid, *filters):
+        super().__init__(daemon=True)
+        self.client = s.client(cid, clean=False, properties=KEEP)
+        self.client.connect()
+        if not self.client.seen[0].session_present:
+            self.client.subscribe(*filters, qos=1)
+        self.got = 0
+        self.start()
+
+    def run(self):
+        c = self.client
+        try:
+            while True:
+                p = c.recv(60)
+                self.got += steps(len(p.topic) - 1 + len(p.payload))
+                c.send(raw.ack(raw.PUBACK, p.pid))
+        except (raw.Closed, OSError):
+            pass
+
+
+def test_kill_in_the_middle(s):
+    """kill -9 again and again while two publish and two take: what is charged for publishes is what
+    the logs hold, no more and no less; for deliveries it is never more than was delivered."""
+    acked = sent = got = 0
+    sizes = [10, 100, 6000, 1]
+    for round_ in range(6):
+        before = book(s)["messages_out"]
+        pubs = [Publisher(s, "data/k", sizes), Publisher(s, "mem/k", sizes)]
+        reader, w = Reader(s, "kept", "data/#", "mem/#"), Watcher(s, "data", snapshot="false")
+        if round_ % 2:      # the book has seen some of it, or none
+            wait(lambda: book(s)["messages_out"] > before, "a second of the book")
+        wait(lambda: all(p.acked > 50 * (round_ + 1) for p in pubs), "acknowledgements")
+        s.kill()
+        for t in [*pubs, reader, w.thread]:
+            t.join(DEADLINE)
+            assert not t.is_alive()
+        acked += sum(p.acked for p in pubs)
+        sent += sum(p.sent for p in pubs)
+        got += reader.got + w.live.steps
+        s.start()
+    s.stop()
+    log, have = in_log(s, ("data", "mem")), book(s)
+    assert acked <= log.n <= sent
+    assert (have["messages_in"], have["bytes_in"]) == (log.steps, log.bytes)
+    assert 0 < have["messages_out"] <= got
+    assert have["history_reads"] == 0
+    assert have["connection_minutes"] <= 4 * 6
+
+
+def test_restart_is_exact(s):
+    """An orderly end loses nothing at all, and the next start adds nothing."""
+    sub, kept = s.connected("sub"), s.client("kept", clean=False, properties=KEEP)
+    kept.connect()
+    sub.subscribe("data/#", qos=0)
+    kept.subscribe("data/#", qos=1)
+    pub = s.connected("pub")
+    for i in range(100):
+        pub.publish("data/k", value(6000), 1)
+    for c in (sub, kept):
+        c.collect(100)
+    kept.ping()
+    s.stop()
+    want = {"messages_in": 200, "messages_out": 400, "bytes_in": 100 * 6005,
+            "bytes_out": 200 * 6005, "connection_minutes": 3, "history_reads": 0}
+    have = book(s)
+    assert {k: have[k] for k in want} == want and have["channel_minutes"] >= 1
+    s.start()
+    pub = s.connected("pub")
+    pub.publish("data/k", b"x", 1)
+    written(s, messages_in=201, connection_minutes=4, messages_out=400)
+    assert book(s, table="usage_minute")["messages_in"] == 201
+
+
+def test_book_is_not_needed_to_serve(s):
+    """Without its book a server serves and counts; the book catches up."""
+    s.stop()
+    path = f"{s.data}/usage.db"
+    for end in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path + end, f"{path}.away{end}")
+    os.mkdir(path)
+    s.start()
+    pub = s.connected("pub")
+    for i in range(10):
+        pub.publish("data/k", b"v", 1)
+    settles(s, messages_in=10)
+    assert "cannot be written down" in s.log()
+    os.rmdir(path)
+    wait(lambda: os.path.exists(path) and book_or_none(s) == 10, "the book")
+
+
+def book_or_none(s):
+    try:
+        return book(s)["messages_in"]
+    except sqlite3.OperationalError:
+        return None
