@@ -179,6 +179,19 @@ static int store(sqlite3 *db, lv_meter *m, const lv_meter_rows *rows, bool fail)
   return fail ? LV_E_IO : 0;
 }
 
+static void check_sums(sqlite3 *db, const uint64_t done[2], uint64_t out) {
+  lv_usage sum;
+  for (uint32_t i = 0; i < 2; i++) {
+    lv_usage_query q = {
+        .app = i ? LV_SLICE("odd") : LV_SLICE("even"), .to = 1 << 20, .step = LV_USAGE_TOTAL};
+    assert_int_equal(lv__usage_db_sum(db, &q, &sum), 0);
+    assert_int_equal(sum.u[LV_U_MESSAGES_IN], done[i]);
+    assert_int_equal(sum.u[LV_U_BYTES_IN], done[i] * 100);
+    assert_int_equal(sum.u[LV_U_MESSAGES_OUT], i ? 0 : out);
+    assert_int_equal(sum.u[LV_U_BYTES_OUT], i ? 0 : out * 10);
+  }
+}
+
 static void across_crashes(void **state) {
   sqlite3 *db = *state;
   lv_disk_faults none = {.seed = 5};
@@ -232,16 +245,7 @@ static void across_crashes(void **state) {
   for (uint32_t i = 0; i < rows->n; i++) /* by the minute in which it came */
     assert_true(rows->row[i].minute >= 100 && rows->row[i].minute < 104);
   (void)store(db, m, rows, false);
-  lv_usage sum;
-  for (uint32_t i = 0; i < 2; i++) {
-    lv_usage_query q = {
-        .app = i ? LV_SLICE("odd") : LV_SLICE("even"), .to = 1 << 20, .step = LV_USAGE_TOTAL};
-    assert_int_equal(lv__usage_db_sum(db, &q, &sum), 0);
-    assert_int_equal(sum.u[LV_U_MESSAGES_IN], done[i]);
-    assert_int_equal(sum.u[LV_U_BYTES_IN], done[i] * 100);
-    assert_int_equal(sum.u[LV_U_MESSAGES_OUT], i ? 0 : out);
-    assert_int_equal(sum.u[LV_U_BYTES_OUT], i ? 0 : out * 10);
-  }
+  check_sums(db, done, out);
   /* A log that was removed meanwhile: its addresses begin anew, nothing is read twice. */
   uint64_t far[LV_DURABILITY_COUNT] = {UINT64_C(1) << 60, UINT64_C(1) << 60};
   lv_meter_free(m);
