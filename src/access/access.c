@@ -1,10 +1,11 @@
-/* access.c: a request's credentials to a key. Keys are compared in constant time (core/conf); what
- * was presented is neither logged nor answered. @thread loop */
+/* access.c: a request's credentials to a key, or to a token's owner (jwt.c). Keys are compared in
+ * constant time (core/conf); what was presented is neither logged nor answered. @thread loop */
 #include "access/access.h"
 #include "access/access_int.h"
 #include "net/origin.h"
+#include "wire/jwt.h"
 
-enum { KEY_TEXT_MAX = 256 }; /* longer ones are no keys of ours */
+enum { KEY_TEXT_MAX = LV_JWT_TOKEN_MAX }; /* longer ones are neither keys nor tokens of ours */
 
 static const lv_key *by_id(const lv_conf *conf, lv_slice id) {
   for (uint32_t i = 0; id.n && i < conf->n_apps; i++) {
@@ -22,6 +23,7 @@ const lv_key *lv_access_certificate(const lv_conf *conf, lv_conn *c) {
 
 int lv_access_key(lv_realm *r, lv_conf *conf, lv_slice text, lv_auth **ret_auth) {
   const lv_key *key;
+  if (lv_jwt_like(text)) return lv__access_token(r, conf, text, ret_auth);
   if (lv_conf_key(conf, text, &key)) return LV_E_BAD_AUTH;
   if (!key->app) return LV_E_FORBIDDEN;
   *ret_auth = lv_auth_get(r, conf, key->app, key);
@@ -93,8 +95,9 @@ static bool lent(const lv_app *app, const lv_http_req *req) {
          !lv_origin_allowed(app, origin, lv_origin_of(origin, req->host), true);
 }
 
-/* Whoever gives nothing, or something that is no key of ours (clients that must send an apiKey send
- * any word), is nobody, where nobody is let in; a key that is wrong is refused even there. */
+/* Whoever gives nothing, or something that is neither key nor token (clients that must send an
+ * apiKey send any word), is nobody, where nobody is let in; one that is wrong is refused even
+ * there. */
 static int nobody(lv_realm *r, lv_conf *conf, const lv_http_req *req, lv_auth **ret_auth) {
   if (!conf->anonymous || conf->n_apps == 0) return LV_E_BAD_AUTH;
   if (lent(&conf->apps[0], req)) return LV_E_FORBIDDEN;
@@ -108,7 +111,7 @@ static int find(lv_realm *r, lv_conf *conf, const lv_http_call *call, lv_auth **
   bool has;
   int err = presented(&call->req, buf, &has, &text);
   if (err) return err;
-  if (has && (text.n == 0 || !lv_slice_starts(text, LV_SLICE("lv_"))) && conf->anonymous)
+  if (has && conf->anonymous && !lv_slice_starts(text, LV_SLICE("lv_")) && !lv_jwt_like(text))
     has = false;
   if (has) return lv_access_key(r, conf, text, ret_auth);
   const lv_key *key = lv_access_certificate(conf, call->conn);
@@ -120,7 +123,7 @@ static int find(lv_realm *r, lv_conf *conf, const lv_http_call *call, lv_auth **
 
 int lv_access_http(lv_realm *r, lv_conf *conf, const lv_http_call *call, lv_auth **ret_auth) {
   int err = find(r, conf, call, ret_auth);
-  if (err == LV_E_BAD_AUTH || err == LV_E_FORBIDDEN)
+  if (err && err != LV_E_INVALID)
     lv_count(lv_metrics_row(call->loop->metrics, LV_KPI_NO_APP, lv_access_proto(call->conn)),
              LV_C_CONN_BAD_AUTH, 1);
   return err;

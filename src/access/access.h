@@ -1,7 +1,7 @@
 /* access.h: who is it over HTTP, and which web pages may ask: what gateway and hub share between
  * the HTTP server and the session layer's credentials.
  *
- *   Authorization: Bearer KEY  │ the first of these that is there
+ *   Authorization: Bearer KEY  │ the first of these that is there; KEY: a key or a token (JWT)
  *   ?apiKey=KEY                │ (several keys in one request are no request of ours: 400)
  *   TLS client certificate     │ whose SAN or CN is a key's id
  *   nobody                     │ where the document lets anonymous clients in: its first app
@@ -20,12 +20,12 @@
 #include "session/session.h"
 
 /* Who asks? 0 and a new reference; LV_E_BAD_AUTH (401): no key, an unknown one, another scheme than
- * Bearer; LV_E_FORBIDDEN (403): an administrator's key, which has no app, or a page
- * that may not use what its browser lends; LV_E_INVALID (400): more
- * than one key, or one that does not decode. Failures of the first two kinds are counted. The call
- * must have its connection (it has, inside of its handler). */
+ * Bearer, a token that does not hold; LV_E_EXPIRED (401): one that held; LV_E_FORBIDDEN (403): an
+ * administrator's key, which has no app, or a page that may not use what its browser lends;
+ * LV_E_INVALID (400): more than one key, or one that does not decode. Failures but of the last kind
+ * are counted. The call must have its connection (it has, inside of its handler). */
 int lv_access_http(lv_realm *r, lv_conf *conf, const lv_http_call *call, lv_auth **ret_auth);
-/* The key (its text, or empty) by itself: where it does not come in a head. As above. */
+/* The key or token (its text, or empty) by itself: where it does not come in a head. As above. */
 int lv_access_key(lv_realm *r, lv_conf *conf, lv_slice text, lv_auth **ret_auth);
 /* The key whose id a client's certificate names, or NULL. */
 const lv_key *lv_access_certificate(const lv_conf *conf, lv_conn *c);

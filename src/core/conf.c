@@ -48,7 +48,9 @@ lv_slice lv__conf_slice(lv_arena *m, lv_slice s) {
   return copy;
 }
 
-static void mem_free(lv_arena *m) {
+static void conf_free(lv_conf *c) {
+  lv_arena *m = c->mem;
+  lv__conf_pkeys_free(c);
   lv_arena_done(m);
   free(m);
 }
@@ -78,7 +80,7 @@ int lv_conf_parse(const char *path, lv_slice text, lv_conf_issue_fn *fn, void *a
   }
   lv_arena_done(&tree);
   if (b.n_issues) {
-    mem_free(mem);
+    conf_free(c);
     return LV_E_CONFIG;
   }
   index_make(c);
@@ -86,8 +88,7 @@ int lv_conf_parse(const char *path, lv_slice text, lv_conf_issue_fn *fn, void *a
   return 0;
 }
 
-/* Whole file into a heap buffer; one byte more than allowed is enough to know. */
-static int file_read(const char *path, uint8_t **ret_p, size_t *ret_n) {
+int lv__conf_file_read(const char *path, size_t max, uint8_t **ret_p, size_t *ret_n) {
   int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return -errno;
   size_t cap = 64 * 1024, n = 0;
@@ -95,7 +96,7 @@ static int file_read(const char *path, uint8_t **ret_p, size_t *ret_n) {
   int r = p ? 0 : -ENOMEM;
   struct stat st;
   if (r == 0 && fstat(fd, &st) == 0 && S_ISDIR(st.st_mode)) r = -EISDIR;
-  while (r == 0 && n <= LV__CONF_FILE_MAX) {
+  while (r == 0 && n <= max) {
     if (n == cap) {
       uint8_t *q = realloc(p, cap *= 2);
       if (!q) {
@@ -125,7 +126,7 @@ int lv_conf_load(const char *path, lv_conf_issue_fn *fn, void *arg, lv_conf **re
   assert(path);
   uint8_t *p = NULL;
   size_t n = 0;
-  int r = file_read(path, &p, &n);
+  int r = lv__conf_file_read(path, LV__CONF_FILE_MAX, &p, &n);
   if (r) {
     lv_conf_issue issue = {.file = path, .line = 0};
     snprintf(issue.text, sizeof issue.text, "cannot be read: %s", lv_strerror(-r));
@@ -147,7 +148,7 @@ void lv_conf_unref(lv_conf *c) {
   if (!c) return;
   uint32_t before = atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel);
   assert(before > 0);
-  if (before == 1) mem_free(c->mem);
+  if (before == 1) conf_free(c);
 }
 
 const lv_app *lv_conf_app(const lv_conf *c, lv_slice name) {

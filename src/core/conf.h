@@ -44,8 +44,30 @@ typedef struct lv_key {
   const struct lv_app *app; /* NULL: an administrator's key */
   const lv_right *rights;
   uint32_t n_rights;
-  uint8_t verbs; /* LV_VERB_ADMIN, LV_VERB_SYS; those with patterns are in rights */
+  uint8_t verbs;               /* LV_VERB_ADMIN, LV_VERB_SYS; those with patterns are in rights */
+  const struct lv_key *within; /* what it may do is what both may; NULL: no such bound */
 } lv_key;
+
+/* How an app's customers show that somebody it trusts sent them: JSON Web Tokens (RFC 7519), their
+ * algorithm and keys pinned here. */
+enum lv_jwt_alg { LV_JWT_EDDSA, LV_JWT_RS256, LV_JWT_HS256, LV_JWT_ALG_COUNT };
+typedef struct lv_jwt_key {
+  lv_slice kid;             /* as tokens name it; empty: they need not */
+  struct evp_pkey_st *pkey; /* EdDSA, RS256: the public key; NULL with HS256 */
+  lv_slice secret;          /* HS256 */
+  uint8_t print[32];        /* SHA-256 of algorithm and key: the same key in another document */
+} lv_jwt_key;
+typedef struct lv_jwt {
+  uint8_t algorithm; /* enum lv_jwt_alg */
+  const lv_jwt_key *keys;
+  uint32_t n_keys;           /* 0: the app takes no tokens */
+  lv_slice issuer, audience; /* what a token has to name; empty: any */
+  uint32_t leeway_s;         /* how far the issuer's clock may be off */
+  uint32_t max_age_s;        /* the longest that a token may still be valid for; 0: no limit */
+  const lv_slice *publish, *subscribe;
+  uint32_t n_publish, n_subscribe;
+  lv_key within; /* the same as rights: no token can do more, one that names none can do this */
+} lv_jwt;
 
 /* Limits; each is checked where it bites, and answered with the reason code of the standard. */
 typedef struct lv_limits {
@@ -77,6 +99,7 @@ typedef struct lv_app {
   uint32_t n_channels;
   const lv_key *keys;
   uint32_t n_keys;
+  lv_jwt jwt;
   lv_limits limits;
   const lv_slice *origins; /* Origin allow-list for browsers; n 0: any */
   uint32_t n_origins;
@@ -102,6 +125,7 @@ typedef struct lv_conf {
   _Atomic uint32_t refs;
   struct lv_arena *mem;        /* everything reachable from here */
   struct lv_conf_index *index; /* apps by name, keys by id */
+  struct lv_conf_pkey *pkeys;  /* public keys to be freed with it */
   const char *path;            /* NULL: built in */
   lv_slice data_dir;
   lv_listen *listens;

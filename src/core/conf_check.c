@@ -113,6 +113,7 @@ void lv__conf_app_finish(lv__conf_build *b, const lv__conf_node *node, void *par
                    app->limits.channels);
   lv_key *keys = (lv_key *)app->keys;
   for (uint32_t i = 0; i < app->n_keys; i++) keys[i].app = app;
+  app->jwt.within.app = app;
 }
 
 void lv__conf_key_finish(lv__conf_build *b, const lv__conf_node *node, void *parent, void *obj,

@@ -110,6 +110,9 @@ typedef struct lv__conf_key_in {
   uint32_t n_publish, n_subscribe;
   bool sys;
 } lv__conf_key_in;
+typedef struct lv__conf_jwt_key_in {
+  lv_slice kid, key, file;
+} lv__conf_jwt_key_in;
 
 /* ---- the build ---- */
 struct lv__conf_build {
@@ -135,6 +138,12 @@ size_t lv__conf_path_index(lv__conf_build *b, uint32_t i);
 void lv__conf_path_cut(lv__conf_build *b, size_t len);
 /* The value of a key in a map, or NULL. */
 const lv__conf_node *lv__conf_find(const lv__conf_node *map, const char *key);
+
+/* A whole regular file into a heap buffer, at most max bytes and one more, which says that there
+ * were more. 0 or -errno. */
+int lv__conf_file_read(const char *path, size_t max, uint8_t **ret_p, size_t *ret_n);
+/* Frees the public keys (conf_jwt.c). */
+void lv__conf_pkeys_free(lv_conf *c);
 
 /* Key by id, or NULL. */
 const lv_key *lv__conf_key_find(const lv_conf *c, lv_slice id);
@@ -162,6 +171,11 @@ void lv__conf_app_finish(lv__conf_build *b, const lv__conf_node *node, void *par
 void lv__conf_channel_init(lv__conf_build *b, void *parent, void *obj);
 void lv__conf_key_finish(lv__conf_build *b, const lv__conf_node *node, void *parent, void *obj,
                          void *out);
+/* conf_jwt.c */
+void lv__conf_jwt_finish(lv__conf_build *b, const lv__conf_node *node, void *parent, void *obj,
+                         void *out);
+void lv__conf_jwt_key_finish(lv__conf_build *b, const lv__conf_node *node, void *parent, void *obj,
+                             void *out);
 void lv__conf_listen_finish(lv__conf_build *b, const lv__conf_node *node, void *parent, void *obj,
                             void *out);
 void lv__conf_root_finish(lv__conf_build *b, const lv__conf_node *node, void *parent, void *obj,

@@ -222,6 +222,85 @@ static const lv__conf_section key_section = {
     .size_out = sizeof(lv_key),
     .finish = lv__conf_key_finish};
 
+/* ---- tokens ---- */
+static const lv__conf_word jwt_words[] = {
+    {"EdDSA", LV_JWT_EDDSA, "Ed25519; the public key is here, nobody can make tokens with it"},
+    {"RS256", LV_JWT_RS256, "RSA of 2048 bits or more with SHA-256; the public key is here"},
+    {"HS256", LV_JWT_HS256, "HMAC with SHA-256; who has the secret can make tokens"},
+    {NULL, 0, NULL}};
+static const lv__conf_field jwt_key_fields[] = {
+    {.name = "kid",
+     .type = LV__CONF_TEXT,
+     .offset = offsetof(lv__conf_jwt_key_in, kid),
+     .help = "its name in the head of tokens; needed when there are several keys"},
+    {.name = "key",
+     .type = LV__CONF_TEXT,
+     .offset = offsetof(lv__conf_jwt_key_in, key),
+     .help = "the public key as PEM (`|` keeps its lines); HS256: the secret, 32 bytes or more"},
+    {.name = "file",
+     .type = LV__CONF_FILE,
+     .offset = offsetof(lv__conf_jwt_key_in, file),
+     .help = "a file with the same, in place of `key`; read again on SIGHUP"},
+};
+static const lv__conf_section jwt_key_section = {
+    .title = "apps[].jwt.keys[]",
+    .about = "Who may sign. To change a key, have the old and the new one here for as long as old "
+             "tokens live; connections whose key is taken away are closed.",
+    .fields = jwt_key_fields,
+    .n_fields = N(jwt_key_fields),
+    .size = sizeof(lv__conf_jwt_key_in),
+    .size_out = sizeof(lv_jwt_key),
+    .finish = lv__conf_jwt_key_finish};
+#define JWT_SECONDS(key, field, hi, def_, zero_, help_)                                            \
+  {                                                                                                \
+    .name = key, .type = LV__CONF_DURATION, .width = 4, .offset = offsetof(lv_jwt, field),         \
+    .unit_ms = 1000, .min = 1, .max = hi, .def = def_, .zero = zero_, .help = help_                \
+  }
+static const lv__conf_field jwt_fields[] = {
+    WORD("algorithm", lv_jwt, algorithm, jwt_words, NULL,
+         "needed; the only one that is taken: a token's head is compared with it, never trusted"),
+    {.name = "keys",
+     .type = LV__CONF_LIST,
+     .offset = offsetof(lv_jwt, keys),
+     .offset_n = offsetof(lv_jwt, n_keys),
+     .max = 16,
+     .section = &jwt_key_section,
+     .help = "who may sign"},
+    {.name = "issuer",
+     .type = LV__CONF_TEXT,
+     .offset = offsetof(lv_jwt, issuer),
+     .help = "what the claim `iss` has to be; none: anything"},
+    {.name = "audience",
+     .type = LV__CONF_TEXT,
+     .offset = offsetof(lv_jwt, audience),
+     .help = "what the claim `aud` has to be or to contain; none: anything"},
+    JWT_SECONDS("leeway", leeway_s, 600, "30s", "none",
+                "how far the issuer's clock may be off: `exp` and `nbf` count by so much less"),
+    JWT_SECONDS("max_age", max_age_s, 315360000, "unlimited", "unlimited",
+                "a token that is valid for longer than this from now on is refused"),
+    {.name = "publish",
+     .type = LV__CONF_FILTERS,
+     .offset = offsetof(lv_jwt, publish),
+     .offset_n = offsetof(lv_jwt, n_publish),
+     .help = "what tokens may publish to at most, whatever their claim `rights` says; one without "
+             "that claim may do all of this"},
+    {.name = "subscribe",
+     .type = LV__CONF_FILTERS,
+     .offset = offsetof(lv_jwt, subscribe),
+     .offset_n = offsetof(lv_jwt, n_subscribe),
+     .help = "the same for reading; with neither of the two: `#`"},
+};
+static const lv__conf_section jwt_section = {
+    .title = "apps[].jwt",
+    .about =
+        "Tokens (JWT) that customers show in place of a key: signed by who has a key of this "
+        "list, with the claims `app` (this app's name), `sub` (who it is), `exp`, and perhaps "
+        "`nbf`, `iss`, `aud` and `rights` (`{\"publish\": [FILTER, …], \"subscribe\": [FILTER, "
+        "…]}`).",
+    .fields = jwt_fields,
+    .n_fields = N(jwt_fields),
+    .finish = lv__conf_jwt_finish};
+
 /* ---- apps ---- */
 static const lv__conf_field app_fields[] = {
     {.name = "name",
@@ -265,6 +344,11 @@ static const lv__conf_field app_fields[] = {
      .max = 100000,
      .section = &key_section,
      .help = "keys and their rights"},
+    {.name = "jwt",
+     .type = LV__CONF_SECTION,
+     .offset = offsetof(lv_app, jwt),
+     .section = &jwt_section,
+     .help = "tokens of customers"},
 };
 static const lv__conf_section app_section = {
     .title = "apps[]",

@@ -1,4 +1,4 @@
-/* auth.c: credentials of a CONNECT to a key: user = app and password = key, a TLS client
+/* auth.c: credentials of a CONNECT to a key: user = app and password = key or token, a TLS client
  * certificate whose name is a key's id, or nobody where the configuration allows anonymous clients.
  *
  * Keys are compared in constant time (core/conf). Nothing here is logged. */
@@ -16,7 +16,8 @@ static int by_certificate(lv_realm *r, lv_conf *conf, lv_conn *c, lv_slice user,
 
 static int by_key(lv_realm *r, lv_conf *conf, const lv_mqtt_connect *m, lv_auth **ret_auth) {
   lv_auth *auth;
-  if (lv_access_key(r, conf, m->password, &auth)) return LV_E_BAD_AUTH; /* administrators' too */
+  int err = lv_access_key(r, conf, m->password, &auth);
+  if (err) return err == LV_E_EXPIRED ? err : LV_E_BAD_AUTH; /* administrators' keys, too */
   if (m->has_user && !lv_slice_eq(m->user, auth->app->name)) {
     lv_auth_unref(auth);
     return LV_E_BAD_AUTH;
@@ -25,8 +26,8 @@ static int by_key(lv_realm *r, lv_conf *conf, const lv_mqtt_connect *m, lv_auth 
   return 0;
 }
 
-/* A key counts with the user name of its app, or (5.0) with none at all. Where anonymous clients
- * are let in, one whose user names no app is such a client, whatever its password. */
+/* A key or token counts with the user name of its app, or (5.0) with none at all. Where anonymous
+ * clients are let in, one whose user names no app is such a client, whatever its password. */
 int lv__auth_connect(lv_realm *r, lv_conf *conf, lv_conn *c, const lv_mqtt_connect *m,
                      lv_auth **ret_auth) {
   bool named = m->has_user && lv_conf_app(conf, m->user);

@@ -111,6 +111,8 @@ static int take_fields(ask *a) {
   if (one_header(a, LV_SLICE("Publisher-Id"), &a->pid) || a->pid.n > LV_PUBLISH_ID_MAX ||
       !lv_utf8_valid(a->pid, true))
     return fail(a, LV_E_INVALID, "Publisher-Id is there once, at most 256 bytes of UTF-8");
+  if (a->auth->signer && !lv_slice_eq(a->pid, a->auth->key->id))
+    return fail(a, LV_E_FORBIDDEN, "the publisher of a token is its sub");
   if (one_header(a, LV_SLICE("Idempotency-Key"), &a->idem) || a->idem.n > LV_IDEM_KEY_MAX)
     return fail(a, LV_E_INVALID, "Idempotency-Key is there once, at most 255 bytes");
   return 0;

@@ -41,6 +41,7 @@ typedef struct lv_ws_pub {
   lv_ws_conn *w; /* NULL: the client is gone */
   lv_gw_loop *gl;
   lv_auth *auth;
+  lv_auth_term *term; /* of a token; NULL: none */
   struct lv_ws_pub *paused_next;
   frame *first, **tail; /* to be answered */
   uint32_t due;         /* so many */
@@ -269,6 +270,8 @@ static void on_close(lv_ws_conn *w, int err) {
   }
   ws->paused = false;
   ws->w = NULL;
+  lv_auth_term_free(ws->term);
+  ws->term = NULL;
   if (ws->due == 0) ws_free(ws);
 }
 
@@ -290,6 +293,8 @@ static int take(const lv_http_call *call, const lv_auth *auth, lv_ws_pub **ret, 
   if (encoding_of(call->req.query, &msgpack)) return LV_E_INVALID;
   *why = "Publisher-Id is at most 256 bytes of UTF-8";
   if (pid.n > LV_PUBLISH_ID_MAX || !lv_utf8_valid(pid, true)) return LV_E_INVALID;
+  *why = "the publisher of a token is its sub";
+  if (auth->signer && !lv_slice_eq(pid, auth->key->id)) return LV_E_FORBIDDEN;
   *why = "channel is missing";
   if (!lv_http_query_find(call->req.query, LV_SLICE("channel"), &raw)) return LV_E_INVALID;
   lv_ws_pub *ws = calloc(1, sizeof *ws + raw.n + pid.n);
@@ -317,6 +322,11 @@ static int take_slot(lv_gateway *g, const lv_auth *auth, uint32_t *ret_slot) {
   }
   *ret_slot = slot;
   return 0;
+}
+
+static void token_over(void *arg) {
+  lv_ws_pub *ws = arg;
+  lv_ws_close(ws->w, LV_WS_POLICY, "token expired");
 }
 
 static void on_call(lv_http_call *call, void *arg) {
@@ -348,6 +358,7 @@ static void on_call(lv_http_call *call, void *arg) {
   ws->proto = tls ? LV_KPI_WSS : LV_KPI_WS;
   ws->w = lv_ws_upgrade(call, g->ws_publish, ws);
   if (ws->w) {
+    ws->term = lv_auth_term_new(gl->loop, auth, token_over, ws);
     lv_gauge(lv_metrics_row(gl->loop->metrics, auth->app_id, ws->proto), LV_G_CLIENTS, 1);
     ws->use_since = lv_use_connect(gl->loop->metrics, auth->app_id, gl->loop->now);
     return;

@@ -186,9 +186,14 @@ void lv__hub_conn_free(lv__hub_conn *hc) {
   assert(hc->magic == LV__HUB_CONN_MAGIC && !hc->subs);
   atomic_fetch_sub(app_conns(hc->hl->hub, hc->auth->app_id), 1);
   hc->magic = 0;
+  lv_auth_term_free(hc->term);
   lv_auth_unref(hc->auth);
   free(hc->text);
   free(hc);
+}
+
+static void auth_over(void *hc) {
+  lv__hub_doom(hc, LV_WS_POLICY, "token expired");
 }
 
 void lv__hub_conn_start(lv__hub_conn *hc, lv__hub_ask *ask) {
@@ -200,6 +205,7 @@ void lv__hub_conn_start(lv__hub_conn *hc, lv__hub_ask *ask) {
   hl->n_conns++;
   hl->idle_s = 0;
   hc->conn->out_max = hc->auth->app->limits.queue_bytes;
+  hc->term = lv_auth_term_new(hl->loop, hc->auth, auth_over, hc);
   lv_gauge(lv__hub_row(hc), LV_G_CLIENTS, 1);
   hc->use_since = lv_use_connect(hl->loop->metrics, hc->auth->app_id, hl->loop->now);
   if (ask->q.n_channels == 1) hc->only = ask->chans[0];
@@ -413,7 +419,7 @@ void lv__hub_reloaded(void *arg, lv_conf *conf) {
     lv_auth *auth;
     if (hc->closing) continue;
     if (lv_auth_renew(hl->hub->realm, conf, hc->auth, &auth)) {
-      lv__hub_doom(hc, LV_WS_POLICY, "key revoked");
+      lv__hub_doom(hc, LV_WS_POLICY, hc->auth->signer ? "token revoked" : "key revoked");
       continue;
     }
     lv_auth_unref(hc->auth);

@@ -276,6 +276,7 @@ struct lv__hub_conn {
   lv_ws_conn *ws; /* NULL: an event stream */
   lv_conn *conn;
   lv_auth *auth;
+  lv_auth_term *term; /* NULL: it has no end */
   lv__hub_sub *subs;
   struct lv__lag_read *read; /* under way; NULL: none */
   uint32_t n_subs, conflate_ms;

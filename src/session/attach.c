@@ -87,6 +87,12 @@ static uint32_t grant_expiry(const lv_sess *s, const lv_mqtt_connect *c) {
   return max && c->session_expiry_s > max ? max : c->session_expiry_s;
 }
 
+static void token_over(void *arg) {
+  lv_sess *s = arg;
+  assert(s->conn);
+  s->shard->link->close(s->conn, LV_E_EXPIRED);
+}
+
 static void bind_conn(lv_sess *s, const lv_attach *a) {
   const lv_mqtt_connect *c = a->connect;
   const lv_limits *l = &a->auth->app->limits;
@@ -99,6 +105,8 @@ static void bind_conn(lv_sess *s, const lv_attach *a) {
   lv_gauge(lv__kpi(s), LV_G_CLIENTS, 1);
   s->use_since = lv_use_connect(lv__metrics(s->shard), s->app_id, s->shard->loop->now);
   s->conn_epoch++;
+  if (s->auth->until.ns)
+    lv__sess_more(s)->term = lv_auth_term_new(s->shard->loop, s->auth, token_over, s);
   s->expiry_s = grant_expiry(s, c);
   s->persistent = s->expiry_s > 0;
   if (s->stored && s->durability != s->auth->app->session_durability) s->elsewhere = 1;
@@ -124,7 +132,7 @@ static void follow_on(lv_sess *s) {
 
 void lv_sess_attach(lv_sess *s, const lv_attach *a) {
   assert(!s->conn && !s->lag);
-  bool present = s->present && !a->connect->clean_start;
+  bool present = s->present && !a->connect->clean_start && lv__auth_same_owner(s->auth, a->auth);
   if (s->more) {
     lv_timer_cancel(&s->shard->loop->wheel, &s->more->timer);
     if (s->more->will_due && !present) lv__will_fire(s);
@@ -317,6 +325,8 @@ void lv_sess_detach(lv_sess *s, int err) {
     lv__give_stop(s);
   }
   more->ready = NULL;
+  lv_auth_term_free(more->term);
+  more->term = NULL;
   lv__in_detach(s);
   lv__subs_detach(s);
   lv__lag_stop(s);

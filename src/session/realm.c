@@ -67,8 +67,17 @@ void lv_realm_visible(void *realm, const lv_batch *batch) {
 
 /* ---- credentials ---- */
 
+void lv__auth_init(lv_realm *r, lv_auth *a, lv_conf *conf, const lv_app *app) {
+  pthread_mutex_lock(&r->lock);
+  a->app_id = app_id_locked(r, app->name);
+  a->serial = ++r->auth_serial;
+  pthread_mutex_unlock(&r->lock);
+  a->app = app;
+  a->conf = lv_conf_ref(conf);
+  atomic_store(&a->refs, 1);
+}
+
 lv_auth *lv_auth_get(lv_realm *r, lv_conf *conf, const lv_app *app, const lv_key *key) {
-  static uint64_t serial; /* under the lock */
   pthread_mutex_lock(&r->lock);
   lv_auth *a = r->auths;
   while (a && !(a->conf == conf && a->app == app && a->key == key)) a = a->next;
@@ -76,7 +85,7 @@ lv_auth *lv_auth_get(lv_realm *r, lv_conf *conf, const lv_app *app, const lv_key
     a = calloc(1, sizeof *a);
     if (!a) abort();
     *a = (lv_auth){
-        .app_id = app_id_locked(r, app->name), .serial = ++serial, .app = app, .key = key};
+        .app_id = app_id_locked(r, app->name), .serial = ++r->auth_serial, .app = app, .key = key};
     a->conf = lv_conf_ref(conf);
     atomic_store(&a->refs, 1); /* the realm's own */
     a->next = r->auths;
@@ -180,6 +189,7 @@ typedef struct lv_reload_mail {
 static bool same_key(const lv_auth *a, lv_conf *conf, lv_auth **ret, lv_realm *r) {
   const lv_app *app = lv_conf_app(conf, a->app->name);
   if (!app) return false;
+  if (a->signer) return lv__token_renew(r, conf, app, a, ret);
   if (!a->key) {
     if (!conf->anonymous) return false;
     *ret = lv_auth_get(r, conf, app, NULL);

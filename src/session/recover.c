@@ -104,6 +104,10 @@ static bool read_auth(lv_realm *r, lv_sess *s, lv_slice app_name, lv_slice key_i
     s->auth = lv_auth_get(r, r->conf, app, NULL);
     return true;
   }
+  if (key_id.p[0] == LV__TOKEN_MARK) {
+    s->auth = lv__token_load(r, r->conf, app, key_id);
+    return s->auth != NULL;
+  }
   for (uint32_t i = 0; i < app->n_keys; i++) {
     if (!lv_slice_eq(app->keys[i].id, key_id)) continue;
     s->auth = lv_auth_get(r, r->conf, app, &app->keys[i]);

@@ -16,6 +16,7 @@ static bool is_all(lv_slice pattern) {
 /* For topics outside of $SYS. */
 static bool allows(const lv_key *key, uint8_t verb, lv_slice topic) {
   if (!key) return true;
+  if (key->within && !allows(key->within, verb, topic)) return false;
   for (uint32_t i = 0; i < key->n_rights; i++) {
     const lv_right *r = &key->rights[i];
     if (!(r->verbs & verb)) continue;
@@ -33,12 +34,26 @@ bool lv_key_may_read(const lv_key *key, lv_slice topic) {
   return allows(key, LV_VERB_SUBSCRIBE, topic);
 }
 
+/* Of two sets of rights that both have to allow it: what overlaps each of them need not overlap
+ * what they share, which the check of each delivery then finds. */
+static bool both_may(const lv_key *key, lv_slice filter, bool *ret_all) {
+  lv_key own = *key;
+  bool all, within;
+  own.within = NULL;
+  if (!lv_key_may_subscribe(&own, filter, &all) ||
+      !lv_key_may_subscribe(key->within, filter, &within))
+    return false;
+  *ret_all = all && within;
+  return true;
+}
+
 bool lv_key_may_subscribe(const lv_key *key, lv_slice filter, bool *ret_all) {
   static const lv_right everything = {LV_VERB_SUBSCRIBE, LV_SLICE("#")};
   const lv_right *rights = key ? key->rights : &everything;
   uint32_t n = key ? key->n_rights : 1;
   bool any = false, all = false;
   assert(ret_all);
+  if (key && key->within) return both_may(key, filter, ret_all);
   if (is_sys(filter)) {
     any = all = key && (key->verbs & LV_VERB_SYS);
     n = 0;

@@ -33,10 +33,24 @@ typedef struct lv_auth {
   struct lv_auth *next;
   lv_conf *conf; /* one reference */
   const lv_app *app;
-  const lv_key *key; /* NULL: anonymous, everything but $SYS */
+  const lv_key *key; /* NULL: anonymous, everything but $SYS; a token's: its own, id = `sub` */
+  const lv_jwt_key *signer; /* not NULL: a token, signed with this key of the app */
+  lv_wall until;            /* of a token: ends its connections; leeway included */
 } lv_auth;
 /* One per key and document; a new reference. key NULL: anonymous. @thread any */
 lv_auth *lv_auth_get(lv_realm *r, lv_conf *conf, const lv_app *app, const lv_key *key);
+/* For a token (JWT) whose claims were all checked: rights within those of the app's section. The
+ * slices are copied, and with them n_rights rights; n_rights LV_AUTH_NO_RIGHTS: the claim is not
+ * there, and the section's hold. A new reference, never shared. @thread any */
+enum { LV_AUTH_NO_RIGHTS = -1 };
+typedef struct lv_auth_claims {
+  lv_slice sub;
+  lv_wall until;
+  const lv_right *rights;
+  int32_t n_rights;
+} lv_auth_claims;
+lv_auth *lv_auth_token(lv_realm *r, lv_conf *conf, const lv_app *app, const lv_jwt_key *signer,
+                       const lv_auth_claims *claims);
 lv_auth *lv_auth_ref(lv_auth *a);
 void lv_auth_unref(lv_auth *a);
 bool lv_auth_may_publish(const lv_auth *a, lv_slice topic);
@@ -91,6 +105,14 @@ void lv_shard_watch_add(lv_shard *s, lv_shard_watch *w);
 /* The same credential in a new document: 0 and a new reference; LV_E_BAD_AUTH: it is there no more.
  * @thread any */
 int lv_auth_renew(lv_realm *r, lv_conf *conf, const lv_auth *old, lv_auth **ret);
+
+/* Tells once when a credential is over: fn(arg) on the loop, with nothing of ours after it. NULL:
+ * it has no end. Costs memory only where there is one. @thread loop */
+typedef struct lv_auth_term lv_auth_term;
+lv_auth_term *lv_auth_term_new(lv_loop *loop, const lv_auth *auth, void (*fn)(void *arg),
+                               void *arg);
+/* NULL is fine, and so is calling it inside of fn. */
+void lv_auth_term_free(lv_auth_term *t);
 
 /* ---- publishing without a session (HTTP, WebSocket) ---- */
 /* Where a publish to this topic (checked) goes: the channel, which may be made by it, and where the

@@ -51,6 +51,7 @@ struct lv_realm {
   lv_sess **clients; /* app id + client id → session, chained by hash_next */
   uint32_t clients_mask, n_clients;
   lv_auth *auths; /* of the current document, one a key */
+  uint64_t auth_serial;
   lv_retained *retained;
   lv_state_fn *replay_fn; /* lv_realm_on_replay */
   void *replay_arg;
@@ -271,6 +272,7 @@ typedef struct lv_sess_more {
   lv_sess *save_next;  /* in shard->saving, or among the recovered */
   lv_timer timer;      /* expiry, will delay */
   lv_wall gone_at;     /* when the connection ended */
+  lv_auth_term *term;  /* of the connection's token; NULL: none */
   int64_t stored_ns;   /* at start-up: when the record that was read last was written */
   lv_pos q0_from;      /* QoS 0 before this is not owed: published while the client was away, or
                           dropped when the session began to lag */
@@ -302,6 +304,21 @@ enum lv_ack_kind {
   LV_ACK_SUB,         /* subscriptions stored: a queued SUBACK may leave (more in sub.c) */
   LV_ACK_SAVE,        /* progress stored */
 };
+
+/* token.c */
+/* A credential's number, app and document; under no lock. */
+void lv__auth_init(lv_realm *r, lv_auth *a, lv_conf *conf, const lv_app *app);
+/* The same token in a new document; false: its signer is gone, or the app asks for other claims. */
+bool lv__token_renew(lv_realm *r, lv_conf *conf, const lv_app *app, const lv_auth *old,
+                     lv_auth **ret);
+/* A token as it stands in a stored session, and back: NULL when its signer is gone. A key's id is
+ * letters and digits; what begins with LV__TOKEN_MARK is a token. */
+enum { LV__TOKEN_MARK = '.' };
+struct lv_buf;
+void lv__token_store(const lv_auth *a, struct lv_buf *b);
+lv_auth *lv__token_load(lv_realm *r, lv_conf *conf, const lv_app *app, lv_slice stored);
+/* Whether a session of `old` is also that of `now`: tokens share none with anybody else. */
+bool lv__auth_same_owner(const lv_auth *old, const lv_auth *now);
 
 static inline lv_slice lv_sess_id(const lv_sess *s) {
   return lv_slice_of(s->id, s->id_len);

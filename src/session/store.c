@@ -1,7 +1,7 @@
 /* store.c: what is durable about a session: keyed state records in the log of its app's
  * session_durability, riding the same commits as messages.
  *
- *   m<app>/<client id>  who it is: session id, version, expiry, will, subscriptions
+ *   m<app>/<client id>  who it is: session id, version, expiry, key or token, will, subscriptions
  *                       (written at CONNECT, SUBSCRIBE, UNSUBSCRIBE)
  *   p<sid>              how far it is: cursors, next packet id, messages in flight,
  *                       which subscriptions have got their retained messages (give.c)
@@ -83,7 +83,15 @@ static void meta_value(const lv_sess *s, lv_buf *b) {
   put(b, s->expiry_s, 4);
   put(b, s->conn != NULL, 1);
   put(b, s->more ? (uint64_t)s->more->gone_at.ns : 0, 8);
-  put_slice(b, s->auth && s->auth->key ? s->auth->key->id : (lv_slice){NULL, 0});
+  if (s->auth && s->auth->signer) {
+    lv_buf token;
+    lv_buf_init(&token, LV_REC_MAX / 4);
+    lv__token_store(s->auth, &token);
+    put_slice(b, lv_buf_slice(&token));
+    lv_buf_done(&token);
+  } else {
+    put_slice(b, s->auth && s->auth->key ? s->auth->key->id : (lv_slice){NULL, 0});
+  }
   put_will(b, s->more->will);
   put(b, s->n_subs, 4);
   for (const lv_sub *sub = s->subs; sub; sub = sub->own_next) {

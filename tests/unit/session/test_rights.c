@@ -63,8 +63,37 @@ static void test_subscribe(void **state) {
   filter(NULL, S("$SYS/#"), false, false);
 }
 
+/* What both it and its bound allow; what overlaps both is granted and checked at delivery. */
+static void test_within(void **state) {
+  static const lv_right bound[] = {{LV_VERB_PUBLISH, LV_SLICE("a/#")},
+                                   {LV_VERB_SUBSCRIBE, LV_SLICE("+/x")}};
+  static const lv_right wide[] = {{LV_VERB_PUBLISH, LV_SLICE("#")},
+                                  {LV_VERB_SUBSCRIBE, LV_SLICE("#")}};
+  static const lv_right part[] = {{LV_VERB_PUBLISH, LV_SLICE("+/x")},
+                                  {LV_VERB_SUBSCRIBE, LV_SLICE("a/+")}};
+  static const lv_key within = {.rights = bound, .n_rights = 2};
+  static const lv_key more = {.rights = wide, .n_rights = 2, .within = &within};
+  static const lv_key less = {.rights = part, .n_rights = 2, .within = &within};
+  static const lv_key none = {.within = &within};
+  assert_true(lv_key_may_publish(&more, S("a/y")) && lv_key_may_publish(&less, S("a/x")));
+  assert_false(lv_key_may_publish(&more, S("b/x")) || lv_key_may_publish(&less, S("b/x")) ||
+               lv_key_may_publish(&less, S("a/y")) || lv_key_may_publish(&none, S("a/x")));
+  assert_true(lv_key_may_read(&more, S("b/x")) && lv_key_may_read(&less, S("a/x")));
+  assert_false(lv_key_may_read(&more, S("b/y")) || lv_key_may_read(&less, S("b/x")) ||
+               lv_key_may_read(&less, S("a/y")) || lv_key_may_read(&none, S("a/x")));
+  filter(&more, S("b/x"), true, true);
+  filter(&more, S("#"), true, false);
+  filter(&more, S("b/y"), false, false);
+  filter(&less, S("a/x"), true, true);
+  filter(&less, S("a/#"), true, false);
+  filter(&less, S("b/x"), false, false);
+  filter(&more, S("$SYS/#"), false, false);
+  filter(&none, S("#"), false, false);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_publish), cmocka_unit_test(test_read),
-                                     cmocka_unit_test(test_subscribe)};
+                                     cmocka_unit_test(test_subscribe),
+                                     cmocka_unit_test(test_within)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
