@@ -133,6 +133,7 @@ typedef struct lv_conf {
   bool listens_default; /* the document says nothing about them */
   uint32_t threads;     /* 0: one for each core but one */
   bool anonymous;
+  bool compression;  /* permessage-deflate with clients that offer it */
   uint8_t log_level; /* enum lv_log_level */
   bool log_json;
   lv_slice tls_cert, tls_key, tls_client_ca; /* PEM file paths */

@@ -432,6 +432,13 @@ static const lv__conf_field server_fields[] = {
      .offset = offsetof(lv_conf, anonymous),
      .def = "false",
      .help = "clients without credentials act in the first app: publish and subscribe, no `$SYS`"},
+    {.name = "compression",
+     .type = LV__CONF_BOOL,
+     .offset = offsetof(lv_conf, compression),
+     .def = "false",
+     .help =
+         "WebSocket: permessage-deflate with clients that offer it; a message is compressed once "
+         "for all who get it, at the price of that CPU time"},
     SERVER("keep_alive_max", DURATION, keep_alive_max_s, 1000, 5, 65535, "none", "none",
            "Server Keep Alive for a client that asks for more, or for none"),
     SERVER("connect_timeout", DURATION, connect_timeout_ms, 1, 100, 600 * SECOND, "10s", NULL,

@@ -27,7 +27,7 @@ typedef struct lv_gw_loop {
 struct lv_gateway {
   lv_realm *realm;
   struct lv_idem *idem;
-  struct lv_ws_kind *ws_publish; /* what holds for /v1/publish */
+  struct lv_ws_kind *ws_publish; /* what holds for /v1/publish: without and with compression */
   lv_gw_loop *loops[LV_LOOPS_MAX];
   _Atomic uint32_t app_conns[1024]; /* connections by app id (those above share the last) */
 };

@@ -356,7 +356,7 @@ static void on_call(lv_http_call *call, void *arg) {
   ws->auth = auth;
   ws->slot = slot;
   ws->proto = tls ? LV_KPI_WSS : LV_KPI_WS;
-  ws->w = lv_ws_upgrade(call, g->ws_publish, ws);
+  ws->w = lv_ws_upgrade(call, &g->ws_publish[lv_shard_conf(gl->shard)->compression], ws);
   if (ws->w) {
     ws->term = lv_auth_term_new(gl->loop, auth, token_over, ws);
     lv_gauge(lv_metrics_row(gl->loop->metrics, auth->app_id, ws->proto), LV_G_CLIENTS, 1);
@@ -372,7 +372,7 @@ void lv__ws_publish_routes(lv_gateway *g, lv_router *router, const lv_conf *conf
                                 .on_message = on_message,
                                 .on_shutdown = on_shutdown,
                                 .on_close = on_close};
-  lv_ws_kind *kind = calloc(1, sizeof *kind);
+  lv_ws_kind *kind = calloc(2, sizeof *kind);
   if (!kind) abort();
   *kind = (lv_ws_kind){.ops = &ops,
                        .rules = {.message_max = conf->limits.packet_bytes,
@@ -380,6 +380,8 @@ void lv__ws_publish_routes(lv_gateway *g, lv_router *router, const lv_conf *conf
                                  .frames_max = 1 << 16},
                        .ping_ms = PING_MS,
                        .out_max = 256 * 1024};
+  kind[1] = kind[0];
+  kind[1].able.pmd = LV_WS_PMD_SHARED;
   g->ws_publish = kind;
   lv_router_add(
       router,

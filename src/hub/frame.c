@@ -22,6 +22,7 @@ static uint32_t line_ends(lv_slice s) {
 
 uint32_t lv__frame_bound(lv__variant v, const lv_hub_data *d) {
   uint32_t n = lv_hub_data_bound(d, v.gen, v.encoding) + LV_WS_HEAD_MAX;
+  if (v.deflate) n += LV_DEFLATE_SLACK;
   if (v.transport == LV__OVER_SSE) n += SSE_ROOM + 6 * line_ends(lv_rec_val(d->rec));
   return n;
 }
@@ -47,14 +48,29 @@ static int put_ws(lv__variant v, const lv_hub_data *d, uint8_t *p, uint32_t cap)
   return (int)head + n;
 }
 
+static void tmp_room(lv__hub_loop *hl, uint32_t cap) {
+  if (cap <= hl->tmp_cap) return;
+  free(hl->tmp);
+  hl->tmp = malloc(cap);
+  if (!hl->tmp) abort();
+  hl->tmp_cap = cap;
+}
+
+/* Compressed where that is shorter (small ones never are); the others as they are. */
+static int put_deflated(lv__hub_loop *hl, lv__variant v, const lv_hub_data *d, uint8_t *p) {
+  uint32_t cap = lv_hub_data_bound(d, v.gen, v.encoding);
+  tmp_room(hl, cap);
+  int n = encode(v, d, hl->tmp, cap);
+  if (n < 0) return n;
+  uint8_t op = v.format == LV_HUB_BINARY ? LV_WS_BINARY : LV_WS_TEXT;
+  lv_slice plain = lv_slice_of(hl->tmp, (size_t)n);
+  uint32_t size = lv_ws_frame_deflated(p, op, plain, LV_WS_BITS_MAX);
+  return (int)(size ? size : lv_ws_frame(p, op, plain));
+}
+
 static int put_sse(lv__hub_loop *hl, lv__variant v, const lv_hub_data *d, uint8_t *p) {
   uint32_t cap = lv_hub_data_bound(d, v.gen, v.encoding);
-  if (cap > hl->tmp_cap) {
-    free(hl->tmp);
-    hl->tmp = malloc(cap);
-    if (!hl->tmp) abort();
-    hl->tmp_cap = cap;
-  }
+  tmp_room(hl, cap);
   lv_hub_data inner = *d;
   inner.has_pos = v.pos;
   int n = encode(v, &inner, hl->tmp, cap);
@@ -72,7 +88,7 @@ int lv__frame_put(lv__hub_loop *hl, lv__frames *f, lv__variant v, const lv_hub_d
   uint32_t cap = f->block->cap - f->block->used;
   int n;
   switch (v.transport) {
-  case LV__OVER_WS: n = put_ws(v, d, p, cap); break;
+  case LV__OVER_WS: n = v.deflate ? put_deflated(hl, v, d, p) : put_ws(v, d, p, cap); break;
   case LV__OVER_SSE: n = put_sse(hl, v, d, p); break;
   default: n = encode(v, d, p, cap); break;
   }

@@ -50,10 +50,11 @@ typedef struct lv__variant {
   uint8_t gen, encoding, format; /* enum lv_hub_gen, _encoding, _format */
   uint8_t transport;             /* enum lv__transport */
   bool pos;
+  bool deflate; /* WebSocket: compressed, once for all, where that is shorter */
 } lv__variant;
 static inline bool lv__variant_eq(lv__variant a, lv__variant b) {
   return a.gen == b.gen && a.encoding == b.encoding && a.format == b.format &&
-         a.transport == b.transport && a.pos == b.pos;
+         a.transport == b.transport && a.pos == b.pos && a.deflate == b.deflate;
 }
 
 typedef struct lv__frame {

@@ -49,11 +49,10 @@ static const lv_ws_ops ops = {.name = "hub",
                               .on_sent = on_sent,
                               .on_shutdown = on_shutdown,
                               .on_close = on_close};
-static const lv_ws_kind kind = {
-    .ops = &ops,
-    .rules = {.message_max = LV__HUB_IN_MAX, .whole_max = 16 * 1024, .frames_max = 64},
-    .ping_ms = LV__HUB_PING_MS,
-    .out_max = 8 << 20}; /* then the app's */
+#define KIND                                                                                       \
+  .ops = &ops, .rules = {.message_max = LV__HUB_IN_MAX, .whole_max = 16 * 1024, .frames_max = 64}, \
+  .ping_ms = LV__HUB_PING_MS, .out_max = 8 << 20 /* then the app's */
+static const lv_ws_kind kind = {KIND}, deflating = {KIND, .able = {.pmd = LV_WS_PMD_SHARED}};
 
 static void serve(lv_http_call *call, void *hub, uint8_t gen) {
   lv__hub_loop *hl = lv__hub_here(hub, call->loop);
@@ -65,13 +64,14 @@ static void serve(lv_http_call *call, void *hub, uint8_t gen) {
     lv__hub_ask_free(ask);
     return;
   }
-  hc->ws = lv_ws_upgrade(call, &kind, hc);
+  hc->ws = lv_ws_upgrade(call, lv_shard_conf(hl->shard)->compression ? &deflating : &kind, hc);
   if (!hc->ws) {
     lv__hub_conn_free(hc);
     lv__hub_ask_free(ask);
     return;
   }
   hc->conn = hc->ws->conn;
+  hc->v.deflate = hc->ws->deflate;
   lv__hub_conn_start(hc, ask);
 }
 
