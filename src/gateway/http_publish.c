@@ -20,6 +20,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+enum { SCRATCH_SMALL = 6 * 1024 };
 enum how { ONE, LINES, ARRAY };
 
 /* A request, taken apart. */
@@ -277,10 +278,12 @@ static void publish(ask *a, lv_idem_entry *idem) {
 }
 
 /* Room for decoded parameters and for what publishing one item takes: its topic, properties; of a
- * batch also its decoded strings. */
-static uint8_t *scratch_new(const lv_http_call *call) {
+ * batch also its decoded strings. `small` is enough for nearly all. */
+static uint8_t *scratch_new(const lv_http_call *call, uint8_t small[SCRATCH_SMALL]) {
   size_t head = (size_t)call->params[0].n + call->req.query.n;
-  uint8_t *p = malloc(2 * head + 4 * LV_PUBLISH_LABEL_MAX + 64);
+  size_t want = 2 * head + 4 * LV_PUBLISH_LABEL_MAX + 64;
+  if (want <= SCRATCH_SMALL) return small;
+  uint8_t *p = malloc(want);
   if (!p) abort();
   return p;
 }
@@ -294,7 +297,8 @@ static void on_publish(lv_http_call *call, void *arg) {
     lv_access_refuse(call, NULL, err, NULL);
     return;
   }
-  a.scratch = scratch_new(call);
+  uint8_t small[SCRATCH_SMALL];
+  a.scratch = scratch_new(call, small);
   err = take_target(&a);
   if (!err) err = take_fields(&a);
   if (!err) err = take_body(&a);
@@ -305,7 +309,7 @@ static void on_publish(lv_http_call *call, void *arg) {
   } else {
     publish(&a, idem);
   }
-  free(a.scratch);
+  if (a.scratch != small) free(a.scratch);
 }
 
 void lv__http_publish_routes(lv_gateway *g, lv_router *router, const lv_conf *conf) {

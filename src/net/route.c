@@ -1,5 +1,5 @@
-/* route.c: the table of route.h. A scan over all routes: there are tens, and a request costs two
- * system calls anyway; a tree would pay from hundreds on.
+/* route.c: the table of route.h. A scan over all routes: there are tens, taken apart when they are
+ * added, and most are passed over for their number of segments; a tree would pay from hundreds on.
  *
  * @thread main for adding, any for finding */
 #include "net/route.h"
@@ -7,24 +7,42 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+enum { SEGMENTS_MAX = 12 };
+
+typedef struct segments {
+  lv_slice seg[SEGMENTS_MAX];
+  uint32_t n; /* SEGMENTS_MAX + 1: more */
+} segments;
+
 struct lv_router {
   lv_route routes[LV_ROUTES_MAX];
+  segments patterns[LV_ROUTES_MAX];
   uint32_t n;
 };
+
+static void take_apart(lv_slice path, segments *ret) {
+  lv_slice seg;
+  ret->n = 0;
+  while (lv_http_path_next(&path, &seg)) {
+    if (ret->n == SEGMENTS_MAX) {
+      ret->n++;
+      return;
+    }
+    ret->seg[ret->n++] = seg;
+  }
+}
 
 static bool is_param(lv_slice seg) {
   return seg.n > 2 && seg.p[0] == '{' && seg.p[seg.n - 1] == '}';
 }
 
 /* How well a pattern fits: 0 not at all, else 1 + literal segments. */
-static uint32_t fit(lv_slice pattern, lv_slice path, lv_route_match *m) {
+static uint32_t fit(const segments *pattern, const segments *path, lv_route_match *m) {
   uint32_t literal = 0;
+  if (pattern->n != path->n) return 0;
   m->n_params = 0;
-  for (;;) {
-    lv_slice want, have;
-    bool more = lv_http_path_next(&pattern, &want);
-    if (more != lv_http_path_next(&path, &have)) return 0;
-    if (!more) return 1 + literal;
+  for (uint32_t i = 0; i < path->n; i++) {
+    lv_slice want = pattern->seg[i], have = path->seg[i];
     if (is_param(want)) {
       if (have.n == 0) return 0;
       m->params[m->n_params++] = have;
@@ -34,6 +52,7 @@ static uint32_t fit(lv_slice pattern, lv_slice path, lv_route_match *m) {
       return 0;
     }
   }
+  return 1 + literal;
 }
 
 lv_router *lv_router_new(void) {
@@ -68,6 +87,8 @@ void lv_router_add(lv_router *r, lv_route route) {
   for (uint32_t i = 0; i < r->n; i++)
     assert(r->routes[i].method != route.method ||
            !same_shape(lv_slice_str(r->routes[i].pattern), lv_slice_str(route.pattern)));
+  take_apart(lv_slice_str(route.pattern), &r->patterns[r->n]);
+  assert(r->patterns[r->n].n <= SEGMENTS_MAX);
   r->routes[r->n++] = route;
 }
 
@@ -76,9 +97,12 @@ int lv_router_find(const lv_router *r, enum lv_http_method method, lv_slice path
   enum lv_http_method as = method == LV_HTTP_HEAD ? LV_HTTP_GET : method;
   lv_route_match best = {0};
   uint32_t best_fit = 0;
-  for (uint32_t i = 0; i < r->n; i++) {
+  segments have;
+  take_apart(path, &have);
+  for (uint32_t i = 0; i < r->n && have.n <= SEGMENTS_MAX; i++) {
+    if (r->patterns[i].n != have.n) continue;
     lv_route_match m = {.route = &r->routes[i]};
-    uint32_t f = fit(lv_slice_str(m.route->pattern), path, &m);
+    uint32_t f = fit(&r->patterns[i], &have, &m);
     if (!f) continue;
     m.allowed = best.allowed | 1u << m.route->method | 1u << LV_HTTP_OPTIONS;
     if (m.route->method == LV_HTTP_GET) m.allowed |= 1u << LV_HTTP_HEAD;

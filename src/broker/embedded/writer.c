@@ -9,7 +9,8 @@
  * the stack when they give it back.
  *
  *   memory:  append → finish                            (all by the holder)
- *   disk:    append → pending … sync thread: fdatasync → finish
+ *   disk:    append → pending … sync thread: fdatasync → finish; what comes during an fdatasync is
+ *            appended by the sync thread, before the next one
  *
  * `finish` is the one place where records become visible. On the disk log only the sync thread
  * calls it (also for failed batches, so that completions keep their order), on the memory log only
@@ -143,9 +144,16 @@ static void pass_on(lv_lane *l, lv_batch *list) {
   wake_sync(l->b);
 }
 
+/* While the disk log syncs there is nothing to be gained by appending: the next sync begins when
+ * this one is through, and takes the queue along then, with one write for all of it. With the role.
+ */
+static bool rides_along(const lv_lane *l) {
+  return l->log == LV_DURABILITY_DISK && l->syncing;
+}
+
 static void drain(lv_lane *l) {
   lv_batch *list;
-  while (!held_up(l) && (list = take_queue(l))) {
+  while (!held_up(l) && !rides_along(l) && (list = take_queue(l))) {
     append_list(l, list);
     pass_on(l, list);
   }
@@ -153,8 +161,10 @@ static void drain(lv_lane *l) {
 
 void lv__lane_kick(lv_lane *l) {
   while (atomic_load(&l->queue) && !held_up(l) && role_try(l)) {
+    bool later = rides_along(l);
     drain(l);
     role_give(l);
+    if (later) return;
   }
 }
 
