@@ -58,14 +58,14 @@ uint32_t lv__use_props(lv_slice props);
 static inline uint32_t lv_use_steps(uint32_t bytes) {
   return bytes <= LV_USAGE_STEP ? 1 : (bytes - 1) / LV_USAGE_STEP + 1;
 }
-/* Bytes of channel, key, value and user properties. The topic is `channel`, `channel/key`, or in
- * channel `_` (key_off 0) the whole key. */
+/* Of a record: bytes of channel, key, value and user properties. The topic is `channel`,
+ * `channel/key`, or in channel `_` (key_off 0) the whole key. It runs for each message that becomes
+ * visible, so what is there is what is left when the rest is taken off. */
 static inline lv_use lv_use_of(const lv_rec *r) {
-  uint32_t n = r->topic_len + lv_rec_val(r).n;
-  if (r->key_off == 0)
-    n++;
-  else if (r->key_off != LV_REC_NO_KEY)
-    n--;
+  static const uint8_t ext[] = {0, 4, 8, 12, 8, 12, 16, 20}; /* lv_rec_ext_len */
+  static_assert(LV_REC_EXPIRY == 8 && LV_REC_TMS == 16 && LV_REC_QOS2 == 32, "the order of bits");
+  uint32_t n = r->size - LV_REC_HEAD - r->pad - r->pid_len - r->props_len - ext[r->flags >> 3 & 7];
+  n += (r->key_off == 0) - (uint32_t)(r->key_off != 0 && r->key_off != LV_REC_NO_KEY);
   if (__builtin_expect(r->props_len != 0, 0)) n += lv__use_props(lv_rec_props(r));
   return (lv_use){lv_use_steps(n), n};
 }
