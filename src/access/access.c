@@ -8,12 +8,8 @@
 enum { KEY_TEXT_MAX = LV_JWT_TOKEN_MAX }; /* longer ones are neither keys nor tokens of ours */
 
 static const lv_key *by_id(const lv_conf *conf, lv_slice id) {
-  for (uint32_t i = 0; id.n && i < conf->n_apps; i++) {
-    const lv_app *app = &conf->apps[i];
-    for (uint32_t k = 0; k < app->n_keys; k++)
-      if (lv_slice_eq(app->keys[k].id, id)) return &app->keys[k];
-  }
-  return NULL;
+  const lv_key *key = id.n ? lv_conf_key_by_id(conf, id) : NULL;
+  return key && key->app ? key : NULL; /* administrators show theirs */
 }
 
 const lv_key *lv_access_certificate(const lv_conf *conf, lv_conn *c) {

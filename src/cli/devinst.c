@@ -25,31 +25,40 @@ int lv_devinst_open(const char *dir, lv_devinst *ret) {
   int n = snprintf(ret->last_path, sizeof ret->last_path, "%s/dev.env.last", dir);
   if (n < 0 || (size_t)n >= sizeof ret->last_path) return LV_E_TOO_BIG;
   if (rename(ret->env_path, ret->last_path) && errno != ENOENT) return lv_err_from_errno(errno);
-  bool kept = false;
+  ret->key[0] = ret->admin_key[0] = 0;
   if (lv_cli_env_read(ret->last_path, &env) == 0) {
-    kept = key_usable(env.v[LV_ENV_KEY]);
-    if (kept) snprintf(ret->key, sizeof ret->key, "%s", env.v[LV_ENV_KEY]);
+    if (key_usable(env.v[LV_ENV_KEY])) snprintf(ret->key, sizeof ret->key, "%s", env.v[LV_ENV_KEY]);
+    if (key_usable(env.v[LV_ENV_ADMIN_KEY]))
+      snprintf(ret->admin_key, sizeof ret->admin_key, "%s", env.v[LV_ENV_ADMIN_KEY]);
     lv_cli_env_done(&env);
   }
-  if (!kept) (void)lv_conf_key_make(LV_DEVINST_APP, ret->key);
+  if (!ret->key[0]) (void)lv_conf_key_make(LV_DEVINST_APP, ret->key);
+  if (!ret->admin_key[0]) (void)lv_conf_key_make(LV_DEVINST_ADMIN, ret->admin_key);
   return 0;
 }
 
-char *lv_devinst_document(const lv_devinst *d, const char *dir, bool anonymous) {
+/* `id: …` and `hash: …` of a key, as items of a mapping. */
+static void put_key(FILE *out, const char *indent, const char *key) {
   uint8_t hash[32];
-  char hex[65];
+  lv_conf_key_hash(lv_slice_str(key), hash);
+  fprintf(out, "%s- id: %.*s\n%s  hash: sha256:", indent, (int)strcspn(key + 3, "_"), key + 3,
+          indent);
+  for (int i = 0; i < 32; i++) fprintf(out, "%02x", hash[i]);
+  fputc('\n', out);
+}
+
+char *lv_devinst_document(const lv_devinst *d, const char *dir, bool anonymous) {
   char *text = NULL;
   size_t n = 0;
   FILE *out = open_memstream(&text, &n);
   if (!out) abort();
-  lv_conf_key_hash(lv_slice_str(d->key), hash);
-  for (int i = 0; i < 32; i++) snprintf(hex + 2 * i, 3, "%02x", hash[i]);
-  int id = (int)strcspn(d->key + 3, "_");
   fprintf(out, "server: {anonymous: %s}\n", anonymous ? "true" : "false");
   fprintf(out, "apps:\n- name: %s\n  auto_channels: true\n  channels: [{name: %s}]\n",
           LV_DEVINST_APP, LV_DEVINST_CHANNEL);
-  fprintf(out, "  keys:\n  - id: %.*s\n    hash: sha256:%s\n", id, d->key + 3, hex);
-  fputs("    publish: \"#\"\n    subscribe: \"#\"\n    sys: true\n", out);
+  fputs("  keys:\n", out);
+  put_key(out, "  ", d->key);
+  fputs("    publish: \"#\"\n    subscribe: \"#\"\n    sys: true\nkeys:\n", out);
+  put_key(out, "", d->admin_key);
   fclose(out);
   return text;
 }
@@ -62,6 +71,7 @@ static void env_facts(lv_cli_env *env, const lv_devinst *d, const lv_devinst_fac
   lv_cli_env_set(env, LV_ENV_APP, LV_DEVINST_APP);
   lv_cli_env_set(env, LV_ENV_CHANNEL, LV_DEVINST_CHANNEL);
   lv_cli_env_set(env, LV_ENV_KEY, d->key);
+  lv_cli_env_set(env, LV_ENV_ADMIN_KEY, d->admin_key);
   lv_cli_env_set(env, LV_ENV_PID, pid);
   if (f->ca) lv_cli_env_set(env, LV_ENV_CA, f->ca);
   for (int i = 0; i < LV_PROTO_COUNT; i++)

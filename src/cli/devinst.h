@@ -1,9 +1,10 @@
 /* devinst.h: the development instance: what `lavva serve` makes up when it has no configuration: an
  * app, a channel, a key, listeners on loopback; and what it tells: dev.env and a block of commands.
  *
- * The key lives in dev.env and nowhere else: as long as that file is there its key stays; a lost
- * file means a new key, and the old one is nobody's. While a server starts the file is called
- * dev.env.last: dev.env names one that runs, and a start that fails (a full disk) keeps the key.
+ * Its keys (the app's, and the administrator's) live in dev.env and nowhere else: as long as that
+ * file is there they stay; a lost file means new ones, and the old ones are nobody's. While a
+ * server starts the file is called dev.env.last: dev.env names one that runs, and a start that
+ * fails (a full disk) keeps the key.
  *
  * @thread main */
 #ifndef LV_CLI_DEVINST_H
@@ -13,13 +14,14 @@
 
 #define LV_DEVINST_APP "dev"
 #define LV_DEVINST_CHANNEL "demo"
+#define LV_DEVINST_ADMIN "admin" /* id of the administrator's key */
 
 typedef struct lv_devinst {
-  char key[LV_CONF_KEY_MAX];
+  char key[LV_CONF_KEY_MAX], admin_key[LV_CONF_KEY_MAX];
   char env_path[4096], last_path[4096];
 } lv_devinst;
 
-/* Takes the key out of DIR/dev.env, or makes a new one, and puts the file aside. The folder is ours
+/* Takes the keys out of DIR/dev.env, or makes new ones, and puts the file aside. The folder is ours
  * (locked). LV_E_IO. */
 int lv_devinst_open(const char *dir, lv_devinst *ret);
 /* The document: a YAML text on the heap. */

@@ -5,7 +5,8 @@
 #define LV_CLI_ENV_H
 #include <stddef.h>
 
-#define LV_CLI_ENV_NAMES(X) X(APP) X(CHANNEL) X(KEY) X(HTTP) X(HTTPS) X(MQTT) X(MQTTS) X(PID) X(CA)
+#define LV_CLI_ENV_NAMES(X)                                                                        \
+  X(APP) X(CHANNEL) X(KEY) X(HTTP) X(HTTPS) X(MQTT) X(MQTTS) X(PID) X(CA) X(ADMIN_KEY)
 
 enum lv_cli_env_name {
 #define X(name) LV_ENV_##name,

@@ -9,6 +9,7 @@
 #include "cli/server.h"
 #include "core/arena.h"
 #include "core/log.h"
+#include "master/master.h"
 #include "net/selfsign.h"
 #include <arpa/inet.h>
 #include <assert.h>
@@ -49,8 +50,11 @@ typedef struct serve {
   const lv_cli_cmd *cmd;
   args a;
   const char *path; /* of the document; NULL: development instance */
+  char *text;       /* of the document, as it was when it was last good */
+  size_t text_n;
   lv_conf *conf;
   lv_disk *disk;
+  lv_master *master;
   lv_devinst dev;
   lv_server *server;
   char dir[4096], cert[4200], cert_key[4200]; /* made ones; empty: not needed */
@@ -107,18 +111,15 @@ static void issue_log(void *arg, const lv_conf_issue *issue) {
          issue->line, issue->column, issue->key, issue->found, issue->text);
 }
 
-/* Reads the document and lays the arguments over it. */
-static int conf_load(serve *s, lv_conf_issue_fn *on_issue, lv_conf **ret_conf) {
-  lv_conf *c = NULL;
-  int r;
-  if (s->path) {
-    r = lv_conf_load(s->path, on_issue, NULL, &c);
-  } else {
-    char *text = lv_devinst_document(&s->dev, s->dir, s->a.anonymous);
-    r = lv_conf_parse(NULL, lv_slice_str(text), on_issue, NULL, &c);
-    free(text);
-  }
-  if (r) return r;
+/* The document's text as it is now, on the heap. */
+static int text_read(serve *s, lv_conf_issue_fn *fn, void *fn_arg, char **ret_text, size_t *ret_n) {
+  if (s->path) return lv_conf_read(s->path, fn, fn_arg, ret_text, ret_n);
+  *ret_text = lv_devinst_document(&s->dev, s->dir, s->a.anonymous);
+  *ret_n = strlen(*ret_text);
+  return 0;
+}
+
+static void arguments_over(serve *s, lv_conf *c) {
   if (s->a.data || !s->path) c->data_dir = lv_slice_str(s->dir);
   if (s->a.threads) c->threads = (uint32_t)s->a.threads;
   if (s->a.anonymous) c->anonymous = true;
@@ -130,8 +131,32 @@ static int conf_load(serve *s, lv_conf_issue_fn *on_issue, lv_conf **ret_conf) {
     c->tls_cert = lv_slice_str(s->cert);
     c->tls_key = lv_slice_str(s->cert_key);
   }
+}
+
+/* For lv_master_ops. @thread main at the start, then master */
+static int build(void *arg, bool reread, lv_conf_more *more, uint32_t n, lv_conf_issue_fn *fn,
+                 void *fn_arg, lv_conf **ret_conf) {
+  serve *s = arg;
+  char *text = s->text;
+  size_t text_n = s->text_n;
+  lv_conf *c;
+  int r = reread ? text_read(s, fn, fn_arg, &text, &text_n) : 0;
+  if (r) return r;
+  r = lv_conf_parse_with(s->path, lv_slice_of(text, text_n), more, n, fn, fn_arg, &c);
+  if (text != s->text) {
+    free(r ? text : s->text);
+    if (!r) s->text = text;
+    if (!r) s->text_n = text_n;
+  }
+  if (r) return r;
+  arguments_over(s, c);
   *ret_conf = c;
   return 0;
+}
+
+static int apply(void *arg, lv_conf *conf, bool whole, char *why) {
+  serve *s = arg;
+  return lv_server_reload(s->server, conf, whole, why);
 }
 
 /* ---- start ---- */
@@ -185,7 +210,11 @@ static int documents(serve *s) {
       return lv_cli_fail(s->cmd, "%s: %s%s", s->dev.env_path, lv_err_text(r),
                          lv_server_folder_hint(r));
   }
-  return conf_load(s, lv_cli_issue_print, &s->conf) ? LV_EXIT_USAGE : 0;
+  char why[LV_STORE_WHY];
+  const lv_master_ops ops = {.build = build, .apply = apply, .arg = s};
+  r = lv_master_open(s->dir, &ops, &s->master, why);
+  if (r) return lv_cli_fail(s->cmd, "%s%s", why, lv_server_folder_hint(r));
+  return lv_master_conf_first(s->master, lv_cli_issue_print, NULL, &s->conf) ? LV_EXIT_USAGE : 0;
 }
 
 static int certificate(serve *s) {
@@ -254,19 +283,15 @@ static void signals_block(sigset_t *set) {
 }
 
 static void reload(serve *s) {
-  lv_conf *c = NULL;
-  char why[512] = "";
-  if (conf_load(s, issue_log, &c)) {
+  char why[512];
+  int r = lv_master_reload(s->master, issue_log, NULL, why);
+  if (r && !why[0])
     lv_log(LV_ERROR, "the document has findings, the running one stays file=%s",
            s->path ? s->path : "-");
-    return;
-  }
-  int r = lv_server_reload(s->server, c, why);
-  if (r)
+  else if (r)
     lv_log(LV_ERROR, "not reloaded, the running document stays why=%s", why);
   else
     lv_log(LV_INFO, "reloaded file=%s", s->path ? s->path : "-");
-  lv_conf_unref(c);
 }
 
 static void run_until_signal(serve *s, const sigset_t *set) {
@@ -306,8 +331,9 @@ static int start_and_run(serve *s) {
   warn_anonymous(s->conf);
   lv_disk *disk = s->disk;
   s->disk = NULL; /* the server's from here on, also when it fails */
-  int r = lv_server_start(s->conf, disk, &s->server, why);
+  int r = lv_server_start(s->conf, disk, s->master, &s->server, why);
   if (r) return lv_cli_fail(s->cmd, "%s", why);
+  lv_master_start(s->master);
   r = announce(s);
   if (r == 0) run_until_signal(s, &set);
   pthread_t watcher;
@@ -327,6 +353,8 @@ static int run(const lv_cli_cmd *cmd, int argc, char **argv) {
   if (r == 0) r = start_and_run(&s);
   if (s.disk) s.disk->ops->free(s.disk);
   lv_conf_unref(s.conf);
+  lv_master_free(s.master);
+  free(s.text);
   return r;
 }
 

@@ -6,6 +6,7 @@
 #include "core/log.h"
 #include "gateway/gateway.h"
 #include "hub/hub.h"
+#include "master/master.h"
 #include "master/usage.h"
 #include "net/http.h"
 #include "net/http_ops.h"
@@ -16,7 +17,9 @@
 #include <sys/statvfs.h>
 
 struct lv_server {
-  lv_conf *conf;
+  lv_conf *conf; /* of the start: folder and listeners */
+  lv_conf *now;  /* in force. @thread master, while it runs */
+  lv_master *master;
   lv_disk *disk;
   lv_broker *broker;
   lv_realm *realm;
@@ -161,6 +164,7 @@ static int open_net(lv_server *s, char *why) {
   lv_http_ops_routes(&s->ops, s->router);
   lv_gateway_routes(s->gateway, s->router, s->conf);
   lv_hub_routes(s->hub, s->router);
+  lv_master_attach(s->master, s->conf, s->realm, s->broker, s->router);
   if (!s->conf->path) lv_ws_echo_route(s->router); /* a development instance */
   lv_http_server_init(&s->http, s->router, s->conf);
   accept[LV_PROTO_MQTT] = accept[LV_PROTO_MQTTS] = lv_gateway_accept(s->gateway);
@@ -215,7 +219,8 @@ static void take_limits(lv_server *s, const lv_conf *conf) {
   atomic_store(&s->queue_max, conf->publish_queue_bytes);
 }
 
-int lv_server_start(lv_conf *conf, lv_disk *disk, lv_server **ret_server, char *why) {
+int lv_server_start(lv_conf *conf, lv_disk *disk, lv_master *master, lv_server **ret_server,
+                    char *why) {
   lv_server *s = calloc(1, sizeof *s);
   if (!s) abort();
   s->disk = disk;
@@ -223,6 +228,8 @@ int lv_server_start(lv_conf *conf, lv_disk *disk, lv_server **ret_server, char *
   s->disk_reserve = conf->disk_reserve_bytes;
   snprintf(s->data_dir, sizeof s->data_dir, "%.*s", (int)conf->data_dir.n, conf->data_dir.p);
   take_limits(s, conf);
+  s->now = lv_conf_ref(conf);
+  s->master = master;
   *why = 0;
   int err = lv_realm_new(conf, &lv_gateway_link_ops, &s->realm);
   if (!err) err = tell_folder(s, open_broker(s, why), why);
@@ -252,13 +259,20 @@ const char *lv_server_listener(const lv_server *s, uint32_t i, uint8_t *ret_prot
   return lv_net_address(s->net, i);
 }
 
-int lv_server_reload(lv_server *s, lv_conf *conf, char *why) {
-  int err = lv_net_reload(s->net, conf, why);
+static void nothing(lv_loop *loop, void *arg) {
+  (void)loop;
+  (void)arg;
+}
+
+/* Mail is in order: what the realm posted has run once a later letter has. */
+int lv_server_reload(lv_server *s, lv_conf *conf, bool whole, char *why) {
+  int err = whole ? lv_net_reload(s->net, conf, why) : 0;
   if (err) return err;
-  lv_log_set_level(conf->log_level);
+  if (whole) lv_log_set_level(conf->log_level);
   lv_realm_reload(s->realm, conf);
-  lv_conf_unref(s->conf);
-  s->conf = lv_conf_ref(conf);
+  for (int i = 0; i < s->n_loops; i++) lv_loop_call_wait(s->loops[i], nothing, NULL);
+  lv_conf_unref(s->now);
+  s->now = lv_conf_ref(conf);
   take_limits(s, conf);
   return 0;
 }
@@ -272,7 +286,8 @@ static void quiesce(lv_loop *loop, void *arg) {
 uint32_t lv_server_stop(lv_server *s) {
   uint32_t cut = 0;
   atomic_store(&s->ops.ready, LV_READY_DRAINING);
-  if (s->net) cut = lv_net_shutdown(s->net, s->conf->drain_ms);
+  lv_master_stop(s->master); /* `now` stays as it is from here on */
+  if (s->net) cut = lv_net_shutdown(s->net, s->now->drain_ms);
   for (int i = 0; i < s->n_loops; i++)
     if (s->started[i]) lv_loop_call_wait(s->loops[i], quiesce, s);
   lv_usage_stop(s->usage);
@@ -295,12 +310,13 @@ uint32_t lv_server_stop(lv_server *s) {
   lv_realm_free(s->realm);
   s->disk->ops->free(s->disk);
   lv_conf_unref(s->conf);
+  lv_conf_unref(s->now);
   free(s);
   return cut;
 }
 
 void lv_server_tick(lv_server *s) {
-  (void)s;
+  lv_master_tick(s->master);
   lv_metrics_sample(lv_wall_now());
   lv_log_tick();
 }

@@ -21,12 +21,25 @@ static int key_cmp(const void *a, const void *b) {
   return lv_slice_cmp((*(const lv_key *const *)a)->id, (*(const lv_key *const *)b)->id);
 }
 
+static int id_cmp(const void *a, const void *b) {
+  return lv_slice_cmp(((const lv_key *)a)->id, ((const lv_key *)b)->id);
+}
+
+static void keys_sort(const lv_key *keys, uint32_t n) {
+  if (n) qsort((lv_key *)keys, n, sizeof *keys, id_cmp);
+}
+
+/* Keys come into the order of their ids, as channels are in that of their names. */
 static void index_make(lv_conf *c) {
   struct lv_conf_index *ix = lv__conf_get(c->mem, sizeof *ix);
+  ix->n_keys = c->n_keys;
   for (uint32_t i = 0; i < c->n_apps; i++) ix->n_keys += c->apps[i].n_keys;
   ix->apps = lv__conf_get(c->mem, c->n_apps * sizeof *ix->apps);
   ix->keys = lv__conf_get(c->mem, ix->n_keys * sizeof *ix->keys);
+  keys_sort(c->keys, c->n_keys);
+  for (uint32_t i = 0; i < c->n_apps; i++) keys_sort(c->apps[i].keys, c->apps[i].n_keys);
   uint32_t at = 0;
+  for (; at < c->n_keys; at++) ix->keys[at] = &c->keys[at];
   for (uint32_t i = 0; i < c->n_apps; i++) {
     ix->apps[i] = &c->apps[i];
     for (uint32_t k = 0; k < c->apps[i].n_keys; k++) ix->keys[at++] = &c->apps[i].keys[k];
@@ -55,8 +68,8 @@ static void conf_free(lv_conf *c) {
   free(m);
 }
 
-int lv_conf_parse(const char *path, lv_slice text, lv_conf_issue_fn *fn, void *arg,
-                  lv_conf **ret_conf) {
+int lv_conf_parse_with(const char *path, lv_slice text, lv_conf_more *more, uint32_t n_more,
+                       lv_conf_issue_fn *fn, void *arg, lv_conf **ret_conf) {
   assert(ret_conf);
   lv_arena tree, *mem = malloc(sizeof *mem);
   if (!mem) abort();
@@ -75,7 +88,8 @@ int lv_conf_parse(const char *path, lv_slice text, lv_conf_issue_fn *fn, void *a
   if (text.n > LV__CONF_FILE_MAX) {
     lv__conf_issue_at(&b, 1, 1, NULL, "larger than %d MiB", LV__CONF_FILE_MAX >> 20);
   } else {
-    const lv__conf_node *root = lv__conf_tree(&b, text);
+    lv__conf_node *root = lv__conf_tree(&b, text);
+    if (b.n_issues == 0 && n_more) lv__conf_append(&b, &root, more, n_more);
     if (b.n_issues == 0) lv__conf_fill(&b, root);
   }
   lv_arena_done(&tree);
@@ -86,6 +100,11 @@ int lv_conf_parse(const char *path, lv_slice text, lv_conf_issue_fn *fn, void *a
   index_make(c);
   *ret_conf = c;
   return 0;
+}
+
+int lv_conf_parse(const char *path, lv_slice text, lv_conf_issue_fn *fn, void *arg,
+                  lv_conf **ret_conf) {
+  return lv_conf_parse_with(path, text, NULL, 0, fn, arg, ret_conf);
 }
 
 int lv__conf_file_read(const char *path, size_t max, uint8_t **ret_p, size_t *ret_n) {
@@ -122,17 +141,26 @@ int lv__conf_file_read(const char *path, size_t max, uint8_t **ret_p, size_t *re
   return 0;
 }
 
-int lv_conf_load(const char *path, lv_conf_issue_fn *fn, void *arg, lv_conf **ret_conf) {
+int lv_conf_read(const char *path, lv_conf_issue_fn *fn, void *arg, char **ret_text,
+                 size_t *ret_n) {
   assert(path);
   uint8_t *p = NULL;
-  size_t n = 0;
-  int r = lv__conf_file_read(path, LV__CONF_FILE_MAX, &p, &n);
+  int r = lv__conf_file_read(path, LV__CONF_FILE_MAX, &p, ret_n);
   if (r) {
     lv_conf_issue issue = {.file = path, .line = 0};
     snprintf(issue.text, sizeof issue.text, "cannot be read: %s", lv_strerror(-r));
     if (fn) fn(arg, &issue);
     return LV_E_CONFIG;
   }
+  *ret_text = (char *)p;
+  return 0;
+}
+
+int lv_conf_load(const char *path, lv_conf_issue_fn *fn, void *arg, lv_conf **ret_conf) {
+  char *p = NULL;
+  size_t n = 0;
+  int r = lv_conf_read(path, fn, arg, &p, &n);
+  if (r) return r;
   r = lv_conf_parse(path, lv_slice_of(p, n), fn, arg, ret_conf);
   free(p);
   return r;
@@ -173,7 +201,7 @@ const lv_chan_conf *lv_conf_channel(const lv_app *app, lv_slice name) {
   return NULL;
 }
 
-const lv_key *lv__conf_key_find(const lv_conf *c, lv_slice id) {
+const lv_key *lv_conf_key_by_id(const lv_conf *c, lv_slice id) {
   lv_key want = {.id = id};
   const lv_key *p = &want;
   if (c->index->n_keys == 0) return NULL;

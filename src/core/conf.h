@@ -17,6 +17,9 @@
 enum lv_durability { LV_DURABILITY_MEMORY, LV_DURABILITY_DISK, LV_DURABILITY_COUNT };
 enum lv_content { LV_CONTENT_AUTO, LV_CONTENT_JSON, LV_CONTENT_TEXT, LV_CONTENT_BINARY };
 enum lv_slow { LV_SLOW_DISCONNECT, LV_SLOW_DROP_OLDEST, LV_SLOW_CONFLATE };
+/* Where an object comes from: the document, the master's store (made over REST), or neither: a
+ * channel that a publish made. */
+enum lv_source { LV_SOURCE_FILE, LV_SOURCE_STORE, LV_SOURCE_AUTO };
 enum lv_verb { LV_VERB_PUBLISH = 1, LV_VERB_SUBSCRIBE = 2, LV_VERB_ADMIN = 4, LV_VERB_SYS = 8 };
 
 /* What a channel is made with. 0 in a retention limit: no limit. */
@@ -30,6 +33,7 @@ typedef struct lv_chan_conf {
   uint64_t keep_ms;   /* retention by age */
   uint64_t keep_bytes; /* by size of the records */
   uint64_t keep_count; /* by number of messages */
+  uint8_t source;      /* enum lv_source */
 } lv_chan_conf;
 
 /* A right: patterns are MQTT filters over the original topic. */
@@ -46,6 +50,7 @@ typedef struct lv_key {
   uint32_t n_rights;
   uint8_t verbs;               /* LV_VERB_ADMIN, LV_VERB_SYS; those with patterns are in rights */
   const struct lv_key *within; /* what it may do is what both may; NULL: no such bound */
+  uint8_t source;              /* enum lv_source */
 } lv_key;
 
 /* How an app's customers show that somebody it trusts sent them: JSON Web Tokens (RFC 7519), their
@@ -92,6 +97,7 @@ typedef struct lv_limits {
 typedef struct lv_app {
   lv_slice name;
   uint32_t index; /* 0 … n_apps-1 in this document */
+  uint8_t source; /* enum lv_source */
   bool auto_channels;
   uint8_t session_durability;
   lv_chan_conf channel_defaults; /* for channels created by a publish */
@@ -149,6 +155,8 @@ typedef struct lv_conf {
   lv_limits limits;          /* process-wide */
   const lv_app *apps;
   uint32_t n_apps;
+  const lv_key *keys; /* administrators' */
+  uint32_t n_keys;
 } lv_conf;
 
 /* One finding of a check: where, what was found, what is allowed. */
@@ -163,6 +171,37 @@ typedef void lv_conf_issue_fn(void *arg, const lv_conf_issue *issue);
  * for messages and for resolving relative file names. @thread main */
 int lv_conf_parse(const char *path, lv_slice text, lv_conf_issue_fn *fn, void *arg,
                   lv_conf **ret_conf);
+/* ---- objects beside the document: those of the master's store ---- */
+typedef struct lv__conf_node lv_conf_node;
+/* A value as the document would have it. It lives in the arena; texts are copied. `plain`: without
+ * quotes, so that `null` and nothing are no text. @thread any */
+lv_conf_node *lv_conf_node_text(struct lv_arena *m, lv_slice text, bool plain);
+lv_conf_node *lv_conf_node_list(struct lv_arena *m);
+lv_conf_node *lv_conf_node_map(struct lv_arena *m);
+/* Appends an item; to a mapping: a key, then its value. */
+void lv_conf_node_add(struct lv_arena *m, lv_conf_node *to, lv_conf_node *kid);
+
+enum lv_conf_kind { LV_CONF_APP, LV_CONF_CHANNEL, LV_CONF_KEY, LV_CONF_ADMIN, LV_CONF_KIND_COUNT };
+typedef struct lv_conf_more {
+  uint8_t kind;        /* enum lv_conf_kind */
+  lv_slice app;        /* of a channel or a key: whose */
+  lv_conf_node *value; /* a mapping with the fields of the document */
+  bool orphan;         /* result: there is no such app, and it was left out */
+} lv_conf_more;
+/* lv_conf_parse with these objects appended: checked as if they stood in the document. Findings in
+ * them have line 0; a name that is in both is one. @thread any */
+int lv_conf_parse_with(const char *path, lv_slice text, lv_conf_more *more, uint32_t n_more,
+                       lv_conf_issue_fn *fn, void *arg, lv_conf **ret_conf);
+/* Reads a document's text (the caller frees it). LV_E_CONFIG after a finding. @thread any */
+int lv_conf_read(const char *path, lv_conf_issue_fn *fn, void *arg, char **ret_text, size_t *ret_n);
+/* The effective values of an object (lv_app, lv_chan_conf or lv_key) as members of a JSON object,
+ * without its braces, named and written as in the document; of a key never the hash. @thread any */
+struct lv_buf;
+void lv_conf_json(struct lv_buf *b, enum lv_conf_kind kind, const void *obj);
+/* The JSON Schema (2020-12) of its members, `"name":{…},…`: as they are answered, or as they may be
+ * given (`input`), which is more. @thread any */
+void lv_conf_json_schema(struct lv_buf *b, enum lv_conf_kind kind, bool input);
+
 /* Reads and parses a file of at most 16 MiB. @thread main */
 int lv_conf_load(const char *path, lv_conf_issue_fn *fn, void *arg, lv_conf **ret_conf);
 lv_conf *lv_conf_ref(lv_conf *c);
@@ -171,6 +210,8 @@ void lv_conf_unref(lv_conf *c);
 const lv_app *lv_conf_app(const lv_conf *c, lv_slice name);
 /* Declared channel of an app, or NULL. @thread any */
 const lv_chan_conf *lv_conf_channel(const lv_app *app, lv_slice name);
+/* Key by its id, or NULL; administrators' keys have no app. @thread any */
+const lv_key *lv_conf_key_by_id(const lv_conf *c, lv_slice id);
 /* Checks a key's text: form `lv_<id>_<secret>`, known id, SHA-256 compared in constant time.
  * LV_E_BAD_AUTH otherwise. @thread any */
 int lv_conf_key(const lv_conf *c, lv_slice text, const lv_key **ret_key);

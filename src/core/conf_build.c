@@ -77,7 +77,7 @@ static const char *found_text(const lv__conf_node *node) {
 }
 
 /* `key:` with nothing behind it (or ~, null). */
-static bool is_null(const lv__conf_node *node) {
+bool lv__conf_is_null(const lv__conf_node *node) {
   if (!node) return true;
   return node->kind == LV__CONF_SCALAR && node->plain &&
          (node->text.n == 0 || lv_slice_eq(node->text, LV_SLICE("~")) ||
@@ -191,18 +191,18 @@ static void field_fill(lv__conf_build *b, const lv__conf_field *f, const lv__con
                        void *obj) {
   switch (f->type) {
   case LV__CONF_SECTION: {
-    if (is_null(node)) node = NULL;
+    if (lv__conf_is_null(node)) node = NULL;
     if (node && !kind_check(b, f, node, LV__CONF_MAP)) return;
     uint8_t *sub = (uint8_t *)obj + f->offset;
     section_fill(b, f->section, node, obj, sub, sub);
     return;
   }
   case LV__CONF_LIST:
-    if (!is_null(node)) list_fill(b, f, node, obj);
+    if (!lv__conf_is_null(node)) list_fill(b, f, node, obj);
     return;
   case LV__CONF_FILTERS:
   case LV__CONF_TEXTS:
-    if (!is_null(node)) texts_fill(b, f, node, obj);
+    if (!lv__conf_is_null(node)) texts_fill(b, f, node, obj);
     return;
   default:
     if (node) scalar_fill(b, f, node, obj);
@@ -264,7 +264,7 @@ static void section_fill(lv__conf_build *b, const lv__conf_section *s, const lv_
 }
 
 void lv__conf_fill(lv__conf_build *b, const lv__conf_node *root) {
-  if (is_null(root)) root = NULL;
+  if (lv__conf_is_null(root)) root = NULL;
   if (root && root->kind != LV__CONF_MAP) {
     lv__conf_issue(b, root, found_text(root),
                    "allowed: a mapping with the sections server, "

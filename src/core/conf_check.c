@@ -64,6 +64,19 @@ static int named_cmp(const void *a, const void *b) {
   return r ? r : x->index < y->index ? -1 : x->index > y->index;
 }
 
+/* Two objects of one name, `first` and `at`. */
+static void twice(lv__conf_build *b, const lv__conf_node *at, const lv__conf_node *first,
+                  const char *found, const char *what) {
+  uint32_t here = at ? at->line : 0, there = first ? first->line : 0;
+  if (!here == !there)
+    lv__conf_issue(b, at, found, "%s given twice, first in line %u", what, there);
+  else
+    lv__conf_issue(b, here ? at : first, found,
+                   "%s that stands in the document (line %u) and in the store (made over REST): "
+                   "take one of them away",
+                   what, here ? here : there);
+}
+
 /* Reports each name that came before in the list; `list` is the node that the names came from. */
 static void names_check(lv__conf_build *b, named *v, uint32_t n, const char *list,
                         const char *what) {
@@ -74,14 +87,17 @@ static void names_check(lv__conf_build *b, named *v, uint32_t n, const char *lis
     snprintf(found, sizeof found, "%.*s", (int)v[i].name.n, (const char *)v[i].name.p);
     size_t len = lv__conf_path_push(b, list);
     (void)lv__conf_path_index(b, v[i].index);
-    lv__conf_issue(b, v[i].at, found, "%s given twice, first in line %u", what,
-                   v[i - 1].at ? v[i - 1].at->line : 0);
+    twice(b, v[i].at, v[i - 1].at, found, what);
     lv__conf_path_cut(b, len);
   }
 }
 
 static const lv__conf_node *item(const lv__conf_node *list, uint32_t i) {
   return list && i < list->n_kids ? list->kids[i] : list;
+}
+
+static uint8_t source_of(const lv__conf_node *node) {
+  return node && node->line == 0 ? LV_SOURCE_STORE : LV_SOURCE_FILE;
 }
 
 /* ---- apps ---- */
@@ -105,7 +121,11 @@ void lv__conf_app_finish(lv__conf_build *b, const lv__conf_node *node, void *par
     v[i] = (named){channels[i].name, item(list, i), i, 0};
   names_check(b, v, app->n_channels, "channels", "a channel's name");
   app->channel_defaults.app = app->name;
-  for (uint32_t i = 0; i < app->n_channels; i++) channels[i].app = app->name;
+  app->source = source_of(node);
+  for (uint32_t i = 0; i < app->n_channels; i++) {
+    channels[i].app = app->name;
+    channels[i].source = source_of(item(list, i));
+  }
   /* In order of names from here on: lv_conf_channel searches by halves. */
   if (app->n_channels) qsort(channels, app->n_channels, sizeof *channels, chan_cmp);
   if (app->n_channels > app->limits.channels)
@@ -130,8 +150,18 @@ void lv__conf_key_finish(lv__conf_build *b, const lv__conf_node *node, void *par
   key->rights = rights;
   key->n_rights = n;
   key->verbs = in->sys ? LV_VERB_SYS : 0;
+  key->source = source_of(node);
   if (!lv__conf_find(node, "publish") && !lv__conf_find(node, "subscribe") && !in->sys)
     lv__conf_issue(b, node, "no rights", "needs at least one of publish, subscribe, sys");
+}
+
+void lv__conf_admin_finish(lv__conf_build *b, const lv__conf_node *node, void *parent, void *obj,
+                           void *out) {
+  const lv__conf_key_in *in = obj;
+  lv_key *key = out;
+  *key = in->key;
+  key->verbs = LV_VERB_ADMIN;
+  key->source = source_of(node);
 }
 
 /* ---- listeners ---- */
@@ -201,29 +231,35 @@ static int key_cmp(const void *a, const void *b) {
   return r ? r : (x->index > y->index) - (x->index < y->index);
 }
 
+static void key_twice(lv__conf_build *b, const named *v, const named *first) {
+  size_t len = strlen(b->path);
+  if (v->app != UINT32_MAX) {
+    (void)lv__conf_path_push(b, "apps");
+    (void)lv__conf_path_index(b, v->app);
+  }
+  (void)lv__conf_path_push(b, "keys");
+  (void)lv__conf_path_index(b, v->index);
+  twice(b, v->at, first->at, (const char *)v->name.p,
+        "a key's id (they must differ across apps, too)");
+  lv__conf_path_cut(b, len);
+}
+
 /* Ids must differ in the whole document: a client certificate names nothing else. */
-static void keys_check(lv__conf_build *b, const lv__conf_node *apps) {
+static void keys_check(lv__conf_build *b, const lv__conf_node *root, const lv__conf_node *apps) {
   const lv_conf *c = b->conf;
-  uint32_t n = 0, at = 0;
+  uint32_t n = c->n_keys, at = 0;
   for (uint32_t i = 0; i < c->n_apps; i++) n += c->apps[i].n_keys;
   named *v = lv__conf_get(b->tmem, (n + 1) * sizeof *v);
+  const lv__conf_node *admins = lv__conf_find(root, "keys");
+  for (; at < c->n_keys; at++) v[at] = (named){c->keys[at].id, item(admins, at), at, UINT32_MAX};
   for (uint32_t i = 0; i < c->n_apps; i++) {
     const lv__conf_node *list = lv__conf_find(item(apps, i), "keys");
     for (uint32_t k = 0; k < c->apps[i].n_keys; k++, at++)
       v[at] = (named){c->apps[i].keys[k].id, item(list, k), k, i};
   }
   qsort(v, n, sizeof *v, key_cmp);
-  for (uint32_t i = 1; i < n; i++) {
-    if (v[i].name.n == 0 || !lv_slice_eq(v[i].name, v[i - 1].name)) continue;
-    size_t len = lv__conf_path_push(b, "apps");
-    (void)lv__conf_path_index(b, v[i].app);
-    (void)lv__conf_path_push(b, "keys");
-    (void)lv__conf_path_index(b, v[i].index);
-    lv__conf_issue(b, v[i].at, (const char *)v[i].name.p,
-                   "a key's id given twice (they must differ across apps too), first in line %u",
-                   v[i - 1].at ? v[i - 1].at->line : 0);
-    lv__conf_path_cut(b, len);
-  }
+  for (uint32_t i = 1; i < n; i++)
+    if (v[i].name.n && lv_slice_eq(v[i].name, v[i - 1].name)) key_twice(b, &v[i], &v[i - 1]);
 }
 
 /* What is in the files is looked at by who uses them (net/), which then says where they are named.
@@ -249,7 +285,7 @@ void lv__conf_root_finish(lv__conf_build *b, const lv__conf_node *node, void *pa
     v[i] = (named){list[i].name, item(apps, i), i, 0};
   }
   names_check(b, v, c->n_apps, "apps", "an app's name");
-  keys_check(b, apps);
+  keys_check(b, node, apps);
   if (!lv__conf_find(node, "listen")) listens_default(c, b->mem);
   listens_check(b, node);
   tls_mark(c, node);

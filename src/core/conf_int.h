@@ -27,15 +27,16 @@ lv_slice lv__conf_slice(lv_arena *m, lv_slice s);
 
 /* ---- the tree ---- */
 enum lv__conf_kind { LV__CONF_SCALAR, LV__CONF_SEQ, LV__CONF_MAP };
-typedef struct lv__conf_node {
+struct lv__conf_node {
   uint8_t kind;
   bool plain;                  /* a scalar without quotes */
   bool done;                   /* complete: may be the target of an alias */
-  uint32_t line, column, size; /* size: nodes in it, aliases expanded */
+  uint32_t line, column, size; /* size: nodes in it, aliases expanded; line 0: of the store */
   lv_slice text;               /* of a scalar; NUL-terminated */
   struct lv__conf_node **kids; /* items; of a map: key, value, key, value, … */
   uint32_t n_kids, cap_kids;
-} lv__conf_node;
+};
+typedef struct lv__conf_node lv__conf_node;
 
 /* ---- the schema ---- */
 enum lv__conf_type {
@@ -145,11 +146,10 @@ int lv__conf_file_read(const char *path, size_t max, uint8_t **ret_p, size_t *re
 /* Frees the public keys (conf_jwt.c). */
 void lv__conf_pkeys_free(lv_conf *c);
 
-/* Key by id, or NULL. */
-const lv_key *lv__conf_key_find(const lv_conf *c, lv_slice id);
-
 /* Text to tree: NULL after findings, or when the document is empty (no finding then). */
 lv__conf_node *lv__conf_tree(lv__conf_build *b, lv_slice text);
+/* Appends objects to the tree (conf_more.c); *io_root may be NULL. */
+void lv__conf_append(lv__conf_build *b, lv__conf_node **io_root, lv_conf_more *more, uint32_t n);
 /* Tree to conf, by lv__conf_root. */
 void lv__conf_fill(lv__conf_build *b, const lv__conf_node *root);
 /* Reads a scalar's text into obj as the field says; 0, or LV_E_INVALID with a text in why. */
@@ -159,6 +159,10 @@ int lv__conf_value(lv__conf_build *b, const lv__conf_field *f, lv_slice text, vo
 /* The example in the docs, for a test. */
 extern const char lv__conf_example[];
 void lv__conf_allowed(const lv__conf_field *f, char *dst, size_t size);
+/* `null`, `~` or nothing, without quotes; or no node at all. */
+bool lv__conf_is_null(const lv__conf_node *node);
+/* A number's value as it would be written, words included. */
+void lv__conf_number_text(const lv__conf_field *f, uint64_t v, char *dst, size_t size);
 void lv__conf_bytes_text(uint64_t v, char *dst, size_t size);
 void lv__conf_duration_text(uint64_t ms, char *dst, size_t size);
 
@@ -176,6 +180,8 @@ void lv__conf_jwt_finish(lv__conf_build *b, const lv__conf_node *node, void *par
                          void *out);
 void lv__conf_jwt_key_finish(lv__conf_build *b, const lv__conf_node *node, void *parent, void *obj,
                              void *out);
+void lv__conf_admin_finish(lv__conf_build *b, const lv__conf_node *node, void *parent, void *obj,
+                           void *out);
 void lv__conf_listen_finish(lv__conf_build *b, const lv__conf_node *node, void *parent, void *obj,
                             void *out);
 void lv__conf_root_finish(lv__conf_build *b, const lv__conf_node *node, void *parent, void *obj,

@@ -40,7 +40,7 @@ int lv_conf_key(const lv_conf *c, lv_slice text, const lv_key **ret_key) {
   uint8_t hash[32];
   lv_slice id;
   if (!key_split(text, &id)) return LV_E_BAD_AUTH;
-  const lv_key *key = lv__conf_key_find(c, id);
+  const lv_key *key = lv_conf_key_by_id(c, id);
   lv_conf_key_hash(text, hash);
   /* An unknown id takes the same way, so that time does not tell which ids exist. */
   int differs = CRYPTO_memcmp(hash, key ? key->hash : nobody, sizeof hash);

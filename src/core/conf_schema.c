@@ -300,6 +300,27 @@ static const lv__conf_section jwt_section = {
     .fields = jwt_fields,
     .n_fields = N(jwt_fields),
     .finish = lv__conf_jwt_finish};
+static const lv__conf_field admin_fields[] = {
+    {.name = "id",
+     .type = LV__CONF_KEY_ID,
+     .required = true,
+     .offset = offsetof(lv__conf_key_in, key.id),
+     .help = "the part of the key between the underscores"},
+    {.name = "hash",
+     .type = LV__CONF_HASH,
+     .required = true,
+     .offset = offsetof(lv__conf_key_in, key.hash),
+     .help = "SHA-256 of the whole key's text; `lavva key new` makes both"},
+};
+static const lv__conf_section admin_section = {
+    .title = "keys[]",
+    .about = "Administrators' keys: whoever shows one may use the REST API (docs/control.md) and "
+             "nothing else.",
+    .fields = admin_fields,
+    .n_fields = N(admin_fields),
+    .size = sizeof(lv__conf_key_in),
+    .size_out = sizeof(lv_key),
+    .finish = lv__conf_admin_finish};
 
 /* ---- apps ---- */
 static const lv__conf_field app_fields[] = {
@@ -514,6 +535,13 @@ static const lv__conf_field root_fields[] = {
      .max = 10000,
      .section = &app_section,
      .help = "apps with their channels and keys"},
+    {.name = "keys",
+     .type = LV__CONF_LIST,
+     .offset = offsetof(lv_conf, keys),
+     .offset_n = offsetof(lv_conf, n_keys),
+     .max = 10000,
+     .section = &admin_section,
+     .help = "administrators' keys"},
 };
 const lv__conf_section lv__conf_root = {
     .title = "", .fields = root_fields, .n_fields = N(root_fields), .finish = lv__conf_root_finish};

@@ -96,6 +96,15 @@ static void number_text(const lv__conf_field *f, uint64_t v, char *dst, size_t s
     snprintf(dst, size, "%llu", (unsigned long long)v);
 }
 
+void lv__conf_number_text(const lv__conf_field *f, uint64_t v, char *dst, size_t size) {
+  if (v == 0 && f->zero)
+    snprintf(dst, size, "%s", f->zero);
+  else if (f->highest && v == f->max)
+    snprintf(dst, size, "%s", f->highest);
+  else
+    number_text(f, v, dst, size);
+}
+
 static void words_text(const lv__conf_field *f, char *dst, size_t size) {
   size_t at = 0;
   for (const lv__conf_word *w = f->words; w->word && at < size; w++) {

@@ -158,11 +158,28 @@ static void idle(lv_conn *c, http *h) {
   lv_conn_deadline(c, LV_MS(h->server->idle_ms));
 }
 
+/* What an error says that no handler answers: a line of text, or for programs under /api/ (and no
+ * others, so far) JSON. */
+static void error_body(const lv_http_req *req, uint16_t status, char text[128], lv_http_answer *a) {
+  const char *name = lv_http_status_text(status), *code = "MALFORMED";
+  bool json = req && lv_slice_starts(req->path, LV_SLICE("/api/"));
+  if (status == 404) code = "NOT_FOUND";
+  if (status == 405) code = "METHOD";
+  if (status == 408) code = "TIMEOUT";
+  if (status == 413 || status == 414 || status == 431) code = "TOO_BIG";
+  if (status >= 500) code = "UNSUPPORTED";
+  int n = json ? snprintf(text, 128, "{\"error\":\"%s\",\"code\":\"%s\"}\n", name, code)
+               : snprintf(text, 128, "%s\n", name);
+  assert(n > 0 && n < 128);
+  a->content_type = json ? LV_SLICE("application/json") : LV_SLICE("text/plain; charset=utf-8");
+  a->body = lv_slice_of(text, (size_t)n);
+}
+
 /* Answers what cannot be served, and ends the connection. */
 static void refuse(lv_conn *c, http *h, uint16_t status, uint32_t allowed) {
-  char allow[64], text[64];
+  char allow[64], text[128];
   lv_http_header fields[2] = {{LV_SLICE("Allow"), LV_SLICE("")}};
-  lv_http_answer a = {.status = status, .content_type = LV_SLICE("text/plain; charset=utf-8")};
+  lv_http_answer a = {.status = status};
   const lv_http_req *req = h->call ? &h->call->req : NULL;
   if (allowed) {
     fields[0].value = lv_slice_of(allow, lv_route_allow(allowed, allow, sizeof allow));
@@ -172,12 +189,7 @@ static void refuse(lv_conn *c, http *h, uint16_t status, uint32_t allowed) {
   if (h->call && h->call->route && h->call->route->open)
     fields[a.n_headers++] =
         (lv_http_header){LV_SLICE("Access-Control-Allow-Origin"), LV_SLICE("*")};
-  const char *name = lv_http_status_text(status);
-  uint32_t n = (uint32_t)strlen(name);
-  assert(n + 1 < sizeof text);
-  memcpy(text, name, n);
-  text[n] = '\n';
-  a.body = lv_slice_of(text, n + 1);
+  error_body(req, status, text, &a);
   respond(c, &a, req ? req->minor : 1, req && req->method == LV_HTTP_HEAD, false);
   call_free(h->call);
   h->call = NULL;
@@ -351,9 +363,10 @@ static void on_head(lv_conn *c, http *h, lv_slice head, bool more_is_here) {
   if (!status && body && !m.route) status = 413; /* OPTIONS with a body */
   if (status && !body && (status == 404 || status == 405) && p->keep && !h->draining) {
     /* Harmless, and its end is known: the connection may go on. */
-    char allow[64];
+    char allow[64], text[128];
     lv_http_header field = {LV_SLICE("Allow"), LV_SLICE("")};
     lv_http_answer a = {.status = status, .headers = &field, .n_headers = status == 405};
+    if (lv_slice_starts(req->path, LV_SLICE("/api/"))) error_body(req, status, text, &a);
     if (status == 405)
       field.value = lv_slice_of(allow, lv_route_allow(m.allowed, allow, sizeof allow));
     h->in_handler = true;

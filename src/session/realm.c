@@ -195,13 +195,10 @@ static bool same_key(const lv_auth *a, lv_conf *conf, lv_auth **ret, lv_realm *r
     *ret = lv_auth_get(r, conf, app, NULL);
     return true;
   }
-  for (uint32_t i = 0; i < app->n_keys; i++) {
-    const lv_key *k = &app->keys[i];
-    if (!lv_slice_eq(k->id, a->key->id) || memcmp(k->hash, a->key->hash, 32) != 0) continue;
-    *ret = lv_auth_get(r, conf, app, k);
-    return true;
-  }
-  return false;
+  const lv_key *k = lv_conf_key_by_id(conf, a->key->id);
+  if (!k || k->app != app || memcmp(k->hash, a->key->hash, 32) != 0) return false;
+  *ret = lv_auth_get(r, conf, app, k);
+  return true;
 }
 
 int lv_auth_renew(lv_realm *r, lv_conf *conf, const lv_auth *old, lv_auth **ret) {
