@@ -236,7 +236,7 @@ static void on_broken(lv_conn *c) {
   switch (c->state) {
   case LV__PREFACE: lv_conn_close(c, -ECONNRESET, false); break;
   case LV__OPEN:
-    while (c->state == LV__OPEN && !c->paused && !c->reoffer) lv__conn_readable(c);
+    if (!c->reoffer) lv__conn_read_rest(c);
     break;
   case LV__FLUSHING: lv_conn_close(c, -ECONNRESET, false); break;
   case LV__LINGER: teardown(c); break;

@@ -112,6 +112,9 @@ uint32_t lv__netloop_drain(lv__netloop *nl, bool cut);
 void lv__conn_readable(lv_conn *c);
 /* Offers kept bytes again after a pause. */
 void lv__conn_reoffer(lv_conn *c);
+/* What came before the socket's error. Reading that waits until something is sent waits in vain:
+ * then the connection ends here. */
+void lv__conn_read_rest(lv_conn *c);
 /* Keeps n bytes behind those kept already. */
 void lv__conn_keep(lv_conn *c, const uint8_t *p, uint32_t n);
 /* Reads and forgets; closing. */

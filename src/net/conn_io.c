@@ -202,14 +202,19 @@ void lv__conn_readable(lv_conn *c) {
   }
 }
 
+void lv__conn_read_rest(lv_conn *c) {
+  assert(c->broken);
+  while (c->state == LV__OPEN && !c->paused && !c->reoffer) lv__conn_readable(c);
+  if (c->state == LV__OPEN && (c->paused & LV_PAUSE_SEND)) lv_conn_close(c, -ECONNRESET, false);
+}
+
 void lv__conn_reoffer(lv_conn *c) {
   assert(c->state == LV__OPEN);
   if (c->held && !c->paused) (void)c->ops->on_bytes(c, c->loop->scratch, 0);
   if (c->state == LV__OPEN) take_kept(c);
   check_full(c);
   if (c->tls_more && c->state == LV__OPEN && !c->paused && !c->eof) lv__conn_readable(c);
-  if (c->broken)
-    while (c->state == LV__OPEN && !c->paused && !c->reoffer) lv__conn_readable(c);
+  if (c->broken && c->state == LV__OPEN) lv__conn_read_rest(c);
 }
 
 void lv__conn_discard(lv_conn *c) {
