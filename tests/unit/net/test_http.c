@@ -2,6 +2,7 @@
  * refusal, deadlines, ways to smuggle, byte by byte, asynchronous answers, draining. */
 #include "net/http_ops.h"
 #include "net_test.h"
+#include <poll.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -517,6 +518,14 @@ static void deadlines(void **state) {
   expect(fd, 200, "hello\n");
   expect(fd, 408, NULL);
   expect_end(fd);
+  close(fd);
+  fd = dial_rig(&w.r); /* more than the kernel takes, and nobody reads it */
+  puts_to(fd, "GET /big HTTP/1.1\r\nHost: x\r\n\r\nGET /big HTTP/1.1\r\nHost: x\r\n\r\n"
+              "GET /big HTTP/1.1\r\nHost: x\r\n\r\n");
+  uint64_t timeouts = lv_metrics_counter(LV_C_CONN_TIMEOUT);
+  for (int i = 0; i < 1000 && lv_metrics_counter(LV_C_CONN_TIMEOUT) == timeouts; i++)
+    (void)poll(NULL, 0, 10);
+  assert_int_equal(lv_metrics_counter(LV_C_CONN_TIMEOUT), timeouts + 1);
   close(fd);
   web_close(&w);
 }
