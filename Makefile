@@ -4,6 +4,7 @@
 #   make fuzz       fuzz each parser for longer      make soak    kill -9 rounds and disk faults
 #   make tidy       the rules of CONTRIBUTING.md     make format  apply clang-format
 #   make deps       install what is missing          make install install into PREFIX
+#   make docs       the generated ones               make screenshots  the pictures in docs/img
 SHELL := /bin/bash
 BUILD ?= build
 PREFIX ?= /usr/local
@@ -11,7 +12,7 @@ DESTDIR ?=
 PYTHON ?= /usr/bin/python3
 export PYTHON
 
-.PHONY: all deps run test unit bench fuzz soak tidy format docs install clean help
+.PHONY: all deps run test unit bench fuzz soak tidy format docs screenshots install clean help
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) lavva
 
@@ -60,6 +61,11 @@ format:
 docs: all
 	@$(BUILD)/lavva check --schema-markdown >docs/config.md
 	@$(PYTHON) scripts/kpi_doc.py --write
+
+# By the browser that the tests drive.
+screenshots: all
+	@LAVVA_SCREENSHOTS=$(CURDIR)/docs/img LAVVA_BIN=$(CURDIR)/$(BUILD)/lavva $(PYTHON) -m pytest -q \
+	  -c tests/e2e/pytest.ini tests/e2e/test_45_dashboard.py -k screenshots --timeout=300
 
 install: all
 	@meson introspect $(BUILD) --buildoptions | grep -q '"name": "prefix", "value": "$(PREFIX)"' || \

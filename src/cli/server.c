@@ -11,6 +11,7 @@
 #include "net/http.h"
 #include "net/http_ops.h"
 #include "net/ws.h"
+#include "web/web.h"
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -165,6 +166,7 @@ static int open_net(lv_server *s, char *why) {
   lv_gateway_routes(s->gateway, s->router, s->conf);
   lv_hub_routes(s->hub, s->router);
   lv_master_attach(s->master, s->conf, s->realm, s->broker, s->router);
+  lv_web_routes(s->router);
   if (!s->conf->path) lv_ws_echo_route(s->router); /* a development instance */
   lv_http_server_init(&s->http, s->router, s->conf);
   accept[LV_PROTO_MQTT] = accept[LV_PROTO_MQTTS] = lv_gateway_accept(s->gateway);

@@ -1,0 +1,383 @@
+"""Dashboard and console in a real browser: what an operator sees and does, with a load that the
+test makes. One browser and one development instance for the file."""
+import json
+import os
+import re
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import paho.mqtt.client as mqtt
+import pytest
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+import harness
+from harness import DEADLINE, wait
+
+pytestmark = [pytest.mark.lavva_only, pytest.mark.xdist_group("browser")]
+XSS = '<img src=x onerror="document.title=\'owned\'">'
+
+
+def launch(width=1280, height=900):
+    o = Options()
+    o.binary_location = "/usr/bin/chromium"
+    for arg in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                "--hide-scrollbars", f"--window-size={width},{height}"):
+        o.add_argument(arg)
+    o.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    return webdriver.Chrome(service=Service("/usr/bin/chromedriver"), options=o)
+
+
+class Page:
+    """A tab on an instance's console."""
+
+    def __init__(self, driver, server):
+        self.d, self.s = driver, server
+        self.origin = f"http://{server.http[0]}:{server.http[1]}"
+
+    def open(self, section="overview", **who):
+        self.d.get("about:blank")
+        if who:
+            self.d.get(f"{self.origin}/#" + "&".join(f"{k}={v}" for k, v in who.items()))
+            self.until(lambda: "key=" not in self.d.current_url, "the key leaves the address")
+        self.d.get(f"{self.origin}/#/{section}")
+        self.until(lambda: self.find("main h1"), f"section {section}")
+        return self
+
+    def find(self, css):
+        return self.d.find_elements(By.CSS_SELECTOR, css)
+
+    def one(self, css):
+        self.until(lambda: self.find(css), css)
+        return self.find(css)[0]
+
+    def button(self, text, within=""):
+        def hits():
+            return [b for b in self.find(f"{within} button") if b.text == text]
+        self.until(hits, f"button {text}")
+        return hits()[0]
+
+    def text(self, css="main"):
+        try:
+            return self.find(css)[0].text
+        except (IndexError, StaleElementReferenceException):
+            return ""           # it is being drawn anew
+
+    def until(self, cond, what, timeout=None):
+        def quiet():
+            try:
+                return cond()
+            except (StaleElementReferenceException, IndexError):
+                return False
+        wait(quiet, what, timeout or 2 * DEADLINE)
+
+    def fill(self, css, value):
+        el = self.one(css)
+        el.clear()
+        el.send_keys(value)
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory):
+    s = harness.make(str(tmp_path_factory.mktemp("console"))).start()
+    yield s
+    assert s.stop() == 0
+    s.check()
+
+
+@pytest.fixture(scope="module")
+def driver():
+    d = launch()
+    yield d
+    d.quit()
+
+
+@pytest.fixture
+def page(driver, instance):
+    p = Page(driver, instance)
+    driver.get_log("browser")
+    driver.get_log("performance")
+    p.open(app=instance.user, key=instance.key, admin=instance.env.get("LAVVA_ADMIN_KEY", ""))
+    yield p
+    errors = [e["message"] for e in driver.get_log("browser") if e["level"] == "SEVERE"]
+    assert not errors, errors
+    for e in driver.get_log("performance"):
+        m = json.loads(e["message"])["message"]
+        if m["method"] == "Network.requestWillBeSent":
+            assert m["params"]["request"]["url"].startswith((p.origin, "about:", "data:"))
+
+
+@pytest.fixture
+def load(instance):
+    """A publisher and a subscriber: about 200 messages a second, three keys."""
+    pub, sub = (mqtt.Client(client_id=name, protocol=mqtt.MQTTv5) for name in ("load-p", "load-s"))
+    for c in (pub, sub):
+        c.username_pw_set(instance.user, instance.key)
+        c.connect(*instance.mqtt)
+        c.loop_start()
+    sub.subscribe("plant/#")
+    stop = []
+
+    def run():
+        n = 0
+        while not stop:
+            pub.publish(f"plant/line{n % 3}", json.dumps({"n": n}), qos=1)
+            n += 1
+            time.sleep(0.005)           # the load's rate, not a wait for a result
+    t = threading.Thread(target=run, daemon=True)
+    t.start()
+    yield
+    stop.append(1)
+    t.join()
+    for c in (pub, sub):
+        c.disconnect()
+        c.loop_stop()
+
+
+def http(instance, path, data=None, key=None, **headers):
+    r = urllib.request.Request(f"http://{instance.http[0]}:{instance.http[1]}{path}", data=data, headers={
+        "Authorization": f"Bearer {key or instance.key}", **headers})
+    with urllib.request.urlopen(r, timeout=DEADLINE) as a:
+        a.content = a.read()
+        return a
+
+
+def kpi(page, name):
+    """The number that a tile shows, in messages a second."""
+    m = re.match(r"([\d.]+)( [kM])?/s", page.text(f"#kpi-{name}"))
+    return float(m[1]) * {None: 1, " k": 1e3, " M": 1e6}[m[2]] if m else -1
+
+
+def test_files(instance):
+    """Types, caching, compression, what keeps pages apart from the world."""
+    a = http(instance, "/")
+    assert a.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in a.headers["Content-Security-Policy"]
+    assert "unsafe" not in a.headers["Content-Security-Policy"]
+    assert a.headers["Referrer-Policy"] == "no-referrer"
+    plain = http(instance, "/ui/main.js")
+    packed = http(instance, "/ui/main.js", **{"Accept-Encoding": "br, gzip;q=0.8"})
+    assert packed.headers["Content-Encoding"] == "gzip" and not plain.headers["Content-Encoding"]
+    refused = http(instance, "/ui/main.js", **{"Accept-Encoding": "gzip;q=0"})
+    assert not refused.headers["Content-Encoding"]
+    assert len(packed.content) < len(plain.content)
+    with pytest.raises(urllib.error.HTTPError) as e:
+        http(instance, "/ui/main.js", **{"If-None-Match": plain.headers["ETag"]})
+    assert e.value.code == 304
+    for path in ("/ui/none.js", "/ui/../etc/passwd", "/ui/"):
+        with pytest.raises(urllib.error.HTTPError) as e:
+            http(instance, path)
+        assert e.value.code in (400, 404)
+
+
+def test_kpis(page, load):
+    """The seven KPIs move, as numbers, as curves and as tables."""
+    tiles = ("gateway-in", "gateway-out", "broker", "hub-in", "hub-out")
+    for name in tiles:
+        page.until(lambda n=name: 50 < kpi(page, n) < 1000, f"KPI {name}", 30)
+    assert kpi(page, "drops") == 0
+    page.until(lambda: re.match(r"[\d.]+ (µs|ms|s)", page.text("#kpi-latency")), "latency")
+    names = [h.text for h in page.find("main h2")]
+    assert names == ["Gateway IN", "Gateway OUT", "Broker throughput", "Hub IN", "Hub OUT",
+                     "Message drops", "Processing latency"]
+    page.until(lambda: len(page.find(".chart canvas")) >= 14, "curves")
+    drawn = page.d.execute_script(
+        "const c = document.querySelector('.chart canvas'), d = c.getContext('2d')"
+        ".getImageData(0, 0, c.width, c.height).data; return d.some(v => v)")
+    assert drawn
+    page.one("button[aria-label='Hub OUT as a table']").click()
+    page.until(lambda: len(page.find("section[aria-labelledby=kpi-hub-out-name] tbody tr")) > 2,
+               "rows")
+
+
+def test_channel(page, load):
+    page.open("channels")
+    page.until(lambda: "plant" in page.text(".list"), "the channel")
+    page.fill("#find", "plan")
+    page.until(lambda: len(page.find(".list button")) == 1, "the search")
+    page.one(".list button").click()
+    page.until(lambda: all(f"line{i}" in page.text("#latest") for i in range(3)), "keys")
+    page.until(lambda: len(page.find(".tail li")) > 10, "the tail")
+    page.until(lambda: "/s" in page.text("#detail .legend"), "the rate")
+    page.button("Pause").click()
+    page.until(lambda: "more meanwhile" in page.text("#detail"), "the pause")
+    still = page.text(".tail li")
+    page.until(lambda: re.search(r"[1-9]\d more", page.text("#detail")), "messages meanwhile")
+    assert page.text(".tail li") == still
+    assert len(page.find(".tail li")) <= 200
+
+
+def test_markup_stays_text(page, instance):
+    body = json.dumps({"x": XSS}).encode()
+    http(instance, "/v1/channels/xss/messages?key=%3Cb%3Ek%3C/b%3E", body)
+    page.open("channels")
+    page.fill("#find", "xss")
+    page.until(lambda: len(page.find(".list button")) == 1, "the channel")
+    page.one(".list button").click()
+    page.until(lambda: "<img src=x" in page.text("#latest") and "<b>k</b>" in page.text("#latest"),
+               "the value as text")
+    assert not page.find("#latest img") and "owned" not in page.d.title
+
+
+@pytest.mark.parametrize("pub", ["HTTP", "WebSocket"])
+@pytest.mark.parametrize("sub", ["WebSocket", "Server-Sent Events"])
+def test_client(page, pub, sub):
+    """Publish and subscribe with what is built in."""
+    page.open("try")
+    chan = f"try-{pub[:2]}-{sub[:2]}"
+    for css, value in (("#s-channel", chan), ("#p-channel", chan), ("#p-key", "k/1")):
+        page.fill(css, value)
+    page.one("#s-over").send_keys(sub)
+    page.one("#p-over").send_keys(pub)
+    page.button("Subscribe").click()
+    page.until(lambda: f"subscribed to {chan}" in page.text("#s-state"), "the subscription")
+    page.fill("#p-value", '{"hello": [1, "ü"]}')
+    page.button("Publish").click()
+    page.until(lambda: "safe at position" in page.text("#p-said"), "the acknowledgement")
+    page.until(lambda: '{"hello":[1,"ü"]}' in page.text(".tail"), "the message")
+    page.fill("#p-channel", "_no")
+    page.button("Publish").click()
+    page.until(lambda: page.find("#p-said.error"), "the refusal")
+    page.d.get_log("browser")           # the browser's own line about the 400
+
+
+def test_wrong_key(page):
+    """What the server says of it is shown, and the console goes on."""
+    page.open("try", app="dev", key="lv_dev_0000000000000000000000")
+    page.button("Subscribe").click()
+    page.until(lambda: "wrong key" in page.text("#s-state"), "why")
+    page.button("Stop").click()
+    page.d.get_log("browser")
+
+
+def test_theme_and_phone(page):
+    def background():
+        return page.d.execute_script("return getComputedStyle(document.body).backgroundColor")
+    before = background()
+    page.one("#theme").click()
+    page.until(lambda: background() != before, "the other theme")
+    page.open("overview")
+    assert background() != before       # it is remembered
+    page.one("#theme").click()
+    try:
+        page.d.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+            "width": 375, "height": 740, "deviceScaleFactor": 2, "mobile": True})
+        for section in ("overview", "channels", "connections", "usage", "manage", "try"):
+            page.open(section)
+            wide = page.d.execute_script("return document.documentElement.scrollWidth")
+            assert wide <= 375, f"{section} scrolls sideways: {wide}"
+    finally:
+        page.d.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_keyboard(page):
+    """From the first Tab to another section, and the dialog, without a mouse."""
+    body = page.one("body")
+    body.send_keys(Keys.TAB)
+    assert page.d.switch_to.active_element.text == "Skip to content"
+    for _ in range(12):
+        active = page.d.switch_to.active_element
+        if active.text == "Connections":
+            break
+        active.send_keys(Keys.TAB)
+    page.d.switch_to.active_element.send_keys(Keys.ENTER)
+    page.until(lambda: page.text("main h1") == "Connections", "the section")
+    assert page.d.switch_to.active_element.get_attribute("id") == "main"
+    opener = page.one("#keys-open")
+    opener.send_keys(Keys.ENTER)
+    page.until(lambda: page.find("dialog[open]"), "the dialog")
+    for _ in range(10):
+        page.d.switch_to.active_element.send_keys(Keys.TAB)
+        inside = page.d.execute_script("return document.activeElement === document.body ||"
+                                       " !!document.activeElement.closest('dialog')")
+        assert inside
+    page.d.switch_to.active_element.send_keys(Keys.ESCAPE)
+    page.until(lambda: not page.find("dialog[open]"), "its end")
+
+
+def test_names(page):
+    """Everything that can be operated or seen has a name for who cannot see it."""
+    for section in ("overview", "channels", "connections", "usage", "manage", "try"):
+        page.open(section)
+        bare = page.d.execute_script("""
+            const bad = [];
+            for (const el of document.querySelectorAll("button, input, select, textarea, a, nav, section, [role]")) {
+              const by = el.getAttribute("aria-labelledby");
+              const label = el.labels && el.labels.length ? el.labels[0].textContent : "";
+              const name = el.getAttribute("aria-label") || (by && document.getElementById(by)?.textContent) ||
+                label || el.textContent;
+              const quiet = ["status", "alert"].includes(el.getAttribute("role"));
+              if (!quiet && !(name || "").trim()) bad.push(el.outerHTML.slice(0, 80));
+            }
+            return bad;""")
+        assert not bare, f"{section}: {bare}"
+        assert len(page.find("main h1")) == 1 and page.d.execute_script("return document.documentElement.lang")
+
+
+def test_contrast(page):
+    """Text against its ground: at least 4.5 to 1 (WCAG 2.1, 1.4.3), in both themes."""
+    for theme in ("light", "dark"):
+        page.d.execute_script(f"document.documentElement.dataset.theme = '{theme}'")
+        pairs = page.d.execute_script("""
+            const s = getComputedStyle(document.documentElement), v = n => s.getPropertyValue(n).trim();
+            const rgb = h => [1, 3, 5].map(i => parseInt(h.slice(i, i + 2), 16) / 255)
+              .map(c => c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+            const lum = h => { const [r, g, b] = rgb(h); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+            const out = [];
+            for (const [a, b] of [["--text", "--bg"], ["--text", "--card"], ["--soft", "--card"], ["--soft", "--bg"],
+              ["--soft", "--hover"], ["--accent", "--card"], ["--on-accent", "--accent"], ["--good", "--card"],
+              ["--bad", "--card"], ["--warn", "--field"]]) {
+              const [x, y] = [lum(v(a)), lum(v(b))].sort((p, q) => q - p);
+              out.push([a, b, (x + 0.05) / (y + 0.05)]);
+            }
+            return out;""")
+        assert all(ratio >= 4.5 for _, _, ratio in pairs), f"{theme}: {pairs}"
+    page.d.execute_script("delete document.documentElement.dataset.theme")
+
+
+def test_restart(page, instance, load):
+    """The server goes and comes: the page says so, goes on, and no rate is negative or absurd."""
+    page.until(lambda: kpi(page, "gateway-in") > 0, "rates")
+    instance.kill()
+    page.until(lambda: page.find("#status.down"), "the server is missed", 30)
+    instance.args = ["--http", f"{instance.http[0]}:{instance.http[1]}",
+                     "--mqtt", f"{instance.mqtt[0]}:{instance.mqtt[1]}"]
+    instance.start()
+    page.until(lambda: page.find("#status.up"), "it is back", 40)
+    page.until(lambda: kpi(page, "gateway-in") > 0, "rates again", 40)
+    assert kpi(page, "gateway-in") < 1000
+    page.d.get_log("browser")           # the browser's own lines about requests that failed
+
+
+def screenshots(page, load):
+    """The pictures of the docs (make screenshots)."""
+    os.makedirs(SHOTS, exist_ok=True)
+    page.until(lambda: len(page.find(".chart canvas")) >= 14, "curves")
+    page.until(lambda: page.d.execute_script("return performance.now()") > 60000, "a minute", 90)
+    page.d.save_screenshot(f"{SHOTS}/overview.png")
+    page.one("#theme").click()
+    page.until(lambda: len(page.find(".chart canvas")) >= 14, "curves")
+    page.d.save_screenshot(f"{SHOTS}/overview-dark.png")
+    page.one("#theme").click()
+    page.open("channels")
+    page.until(lambda: len(page.find(".list button")) > 0, "channels")
+    page.one(".list button").click()
+    page.until(lambda: len(page.find(".tail li")) > 50, "the tail")
+    page.d.save_screenshot(f"{SHOTS}/channels.png")
+    page.d.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+        "width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True})
+    page.open("overview")
+    page.until(lambda: kpi(page, "gateway-in") > 0, "rates")
+    page.d.save_screenshot(f"{SHOTS}/phone.png")
+    page.d.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+SHOTS = os.environ.get("LAVVA_SCREENSHOTS")
+if SHOTS:
+    test_screenshots = screenshots
