@@ -14,6 +14,7 @@ test=(clang clang-format libclang-rt-14-dev llvm libcmocka-dev python3 python3-p
       python3-websockets python3-selenium chromium chromium-driver mosquitto
       mosquitto-clients curl procps iproute2)
 bench=(mosquitto nats-server libwslay-dev nginx-light libnginx-mod-nchan)
+build+=(libarchive-dev)
 
 case "${1:-build}" in
 build) want=("${build[@]}") ;;

@@ -47,6 +47,11 @@ typedef struct lv_disk_ops {
   int (*space)(lv_disk *d, uint64_t *ret_free_bytes);
   /* Exclusive lock of the folder for this process. LV_E_LOCKED. */
   int (*lock)(lv_disk *d);
+  /* Whether a file whose content is done with may be filled with other content: not while somebody
+   * outside this process has the folder's files open (lavva log, lavva backup). 0: yes, until
+   * reuse_end; LV_E_LOCKED or another error: no, remove it instead. @thread housekeeper */
+  int (*reuse_begin)(lv_disk *d);
+  void (*reuse_end)(lv_disk *d);
   void (*free)(lv_disk *d);
 } lv_disk_ops;
 struct lv_disk {

@@ -416,6 +416,15 @@ static int fault_space(lv_disk *d, uint64_t *ret_free_bytes) {
   return leave(f, 0);
 }
 
+static int fault_reuse_begin(lv_disk *d) {
+  (void)d;
+  return 0;
+}
+
+static void fault_reuse_end(lv_disk *d) {
+  (void)d;
+}
+
 static int fault_lock(lv_disk *d) {
   disk_fault *f = of(d);
   enter(f);
@@ -466,6 +475,8 @@ static const lv_disk_ops fault_ops = {
     .list = fault_list,
     .space = fault_space,
     .lock = fault_lock,
+    .reuse_begin = fault_reuse_begin,
+    .reuse_end = fault_reuse_end,
     .free = fault_free,
 };
 

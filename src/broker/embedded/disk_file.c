@@ -1,7 +1,8 @@
 /* disk_file.c: the real disk: a folder of files. A file's number is its file descriptor.
  *
- * The folder is locked with flock on its file `lock`, which dies with the process. `prepare` writes
- * zeros over reserved blocks: on ext4 and xfs a write into blocks that were only reserved changes
+ * The folder is locked with flock on its file `lock`, which dies with the process; with flock on
+ * the folder itself those who read it keep its files from being used again. `prepare` writes zeros
+ * over reserved blocks: on ext4 and xfs a write into blocks that were only reserved changes
  * metadata at each sync; into blocks that were written once it does not (measured: 2x per
  * fdatasync, more per write).
  *
@@ -205,6 +206,19 @@ static int file_lock(lv_disk *d) {
   return 0;
 }
 
+/* Readers hold a shared lock of the folder itself: it needs no file, nor the right to write. */
+static int file_reuse_begin(lv_disk *d) {
+  while (flock(of(d)->dir_fd, LOCK_EX | LOCK_NB) != 0) {
+    if (errno == EINTR) continue;
+    return errno == EWOULDBLOCK ? LV_E_LOCKED : lv_err_from_errno(errno);
+  }
+  return 0;
+}
+
+static void file_reuse_end(lv_disk *d) {
+  (void)flock(of(d)->dir_fd, LOCK_UN);
+}
+
 static void file_free(lv_disk *d) {
   if (!d) return;
   disk_file *f = of(d);
@@ -231,6 +245,8 @@ static const lv_disk_ops file_ops = {
     .list = file_list,
     .space = file_space,
     .lock = file_lock,
+    .reuse_begin = file_reuse_begin,
+    .reuse_end = file_reuse_end,
     .free = file_free,
 };
 

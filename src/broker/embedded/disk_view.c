@@ -4,8 +4,9 @@
  *
  * With it `lavva log` opens a log with the very recovery that the server uses, beside a server that
  * is writing or on a folder that must not change. What recovery writes (it cuts and rewrites at
- * most the unsynced tail) is held in memory. No lock is taken; files that vanish meanwhile are
- * LV_E_NOT_FOUND, and the caller opens again.
+ * most the unsynced tail) is held in memory. A shared lock of the folder keeps the server from
+ * filling dropped files with other content, so that what was opened stays what it was; files that
+ * vanish before they are opened are LV_E_NOT_FOUND, and the caller opens again.
  *
  * @thread one */
 #include "broker/embedded/logtool_int.h"
@@ -13,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -251,6 +253,15 @@ static int view_lock(lv_disk *d) {
   return 0;
 }
 
+static int view_reuse_begin(lv_disk *d) {
+  (void)d;
+  return LV_E_LOCKED;
+}
+
+static void view_reuse_end(lv_disk *d) {
+  (void)d;
+}
+
 static void view_free(lv_disk *d) {
   disk_view *v = (disk_view *)d;
   for (view_file *f = v->files, *next; f; f = next) {
@@ -280,12 +291,21 @@ static const lv_disk_ops view_ops = {
     .list = view_list,
     .space = view_space,
     .lock = view_lock,
+    .reuse_begin = view_reuse_begin,
+    .reuse_end = view_reuse_end,
     .free = view_free,
 };
 
 int lv__disk_view_new(const char *dir, lv_disk **ret_disk) {
   int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (fd < 0) return errno == ENOENT ? LV_E_NOT_FOUND : lv_err_from_errno(errno);
+  while (flock(fd, LOCK_SH) != 0) { /* at most for as long as a retention job takes */
+    if (errno == EINTR) continue;
+    if (errno == ENOLCK || errno == EOPNOTSUPP || errno == EINVAL) break; /* reuse fails as well */
+    int err = lv_err_from_errno(errno);
+    close(fd);
+    return err;
+  }
   disk_view *v = calloc(1, sizeof *v);
   if (!v) abort();
   v->disk.ops = &view_ops;

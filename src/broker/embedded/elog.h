@@ -58,6 +58,7 @@ typedef struct lv_elog_conf {
   uint64_t segment_bytes; /* 0: 64 MiB */
   uint64_t first_bytes;   /* size of the first segment; 0: 1 MiB */
   bool epoch_on_unclean;  /* memory log: what was written and not synced counts (it was visible) */
+  bool epoch_fresh;       /* it may be older than what customers have seen: a new epoch always */
   uint64_t seed;          /* for epochs in tests; 0: getrandom */
 } lv_elog_conf;
 
@@ -177,6 +178,7 @@ typedef struct lv_elog_policy {
                  uint64_t *keep_count);
   bool (*live)(void *arg, const lv_rec *rec);
   void *arg;
+  bool no_reuse; /* somebody outside reads the files: dropped ones are removed, not recycled */
 } lv_elog_policy;
 typedef struct lv_elog_job lv_elog_job;
 lv_elog_job *lv_elog_job_plan(lv_elog *l, const lv_elog_policy *policy, lv_wall now);

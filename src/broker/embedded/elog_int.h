@@ -123,7 +123,8 @@ struct lv_elog {
   char name[16];
   uint64_t segment_bytes, first_bytes;
   bool visible_unsynced; /* conf.epoch_on_unclean */
-  _Atomic uint64_t rng;  /* 0: getrandom */
+  bool epoch_fresh;
+  _Atomic uint64_t rng; /* 0: getrandom */
   char epoch[LV__EPOCH_SIZE];
 
   pthread_mutex_t mu; /* segs, units, chans, spares */

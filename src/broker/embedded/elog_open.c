@@ -16,6 +16,7 @@ static lv_elog *elog_new(const lv_elog_conf *conf) {
   l->segment_bytes = conf->segment_bytes ? conf->segment_bytes : (uint64_t)64 << 20;
   l->first_bytes = conf->first_bytes ? conf->first_bytes : (uint64_t)1 << 20;
   l->visible_unsynced = conf->epoch_on_unclean;
+  l->epoch_fresh = conf->epoch_fresh;
   atomic_init(&l->rng, conf->seed);
   (void)pthread_mutex_init(&l->mu, NULL);
   (void)pthread_mutex_init(&l->sync_mu, NULL);

@@ -46,8 +46,9 @@ void lv__lane_mirror(lv_lane *l) {
   atomic_store(&l->gone, gone);
 }
 
-static bool retention_job(lv_lane *l) {
-  const lv_elog_policy policy = {.policy = keep_policy, .live = keep_live, .arg = l};
+static bool run_job(lv_lane *l, bool no_reuse) {
+  const lv_elog_policy policy = {
+      .policy = keep_policy, .live = keep_live, .arg = l, .no_reuse = no_reuse};
   uint64_t freed = 0;
   lv__role_take(l);
   lv_elog_job *job =
@@ -77,6 +78,14 @@ static bool retention_job(lv_lane *l) {
     return false;
   }
   return true;
+}
+
+static bool retention_job(lv_lane *l) {
+  lv_disk *d = l->b->disk;
+  int err = d->ops->reuse_begin(d);
+  bool again = run_job(l, err != 0);
+  if (!err) d->ops->reuse_end(d);
+  return again;
 }
 
 static void prepare(lv_lane *l) {

@@ -269,6 +269,10 @@ static int keep_spares(lv_elog *l, const names *f, bool clean) {
     int fd;
     uint64_t size = 0;
     rc = l->disk->ops->open(l->disk, f->spares[i], false, &fd);
+    if (rc == LV_E_NOT_FOUND) { /* in a view: the server has made a segment of it meanwhile */
+      rc = 0;
+      continue;
+    }
     if (rc == 0) {
       rc = l->disk->ops->size(l->disk, fd, &size);
       l->disk->ops->close(l->disk, fd);
@@ -281,6 +285,7 @@ static int keep_spares(lv_elog *l, const names *f, bool clean) {
       /* After a crash it may hold records of a segment whose name was lost: valid ones, at
        * addresses that are given again. */
       rc = l->disk->ops->remove(l->disk, f->spares[i]);
+      if (rc == LV_E_NOT_FOUND) rc = 0;
       l->dir_dirty = true;
     }
   }
@@ -355,8 +360,8 @@ static int recover_from(lv_elog *l, names *f, lv_elog_recovery *rec, char *why) 
   for (uint32_t i = l->n_segs; i > 0 && !l->epoch[0]; i--)
     memcpy(l->epoch, l->segs[i - 1]->epoch, sizeof l->epoch);
   if ((rc = keep_spares(l, f, rec->clean)) < 0 || (rc = remove_leftovers(l, f)) < 0) return rc;
-  rec->new_epoch =
-      l->n_segs == 0 || !l->epoch[0] || lost_chans || (l->visible_unsynced && !rec->clean);
+  rec->new_epoch = l->n_segs == 0 || !l->epoch[0] || lost_chans ||
+                   (l->visible_unsynced && !rec->clean) || l->epoch_fresh;
   rc = lv__settle_open(l, rec->new_epoch);
   rec->segments = l->n_segs;
   rec->new_epoch &= had_any;

@@ -222,8 +222,8 @@ int lv__retain_drop(lv_elog *l, lv_elog_job *job) {
       continue;
     }
     safe = true;
-    bool recycle = recycled < LV__SPARES && !v->seg->compacted && v->seg->cap >= l->segment_bytes &&
-                   v->seg->cap <= 2 * l->segment_bytes;
+    bool recycle = !job->policy.no_reuse && recycled < LV__SPARES && !v->seg->compacted &&
+                   v->seg->cap >= l->segment_bytes && v->seg->cap <= 2 * l->segment_bytes;
     recycled += recycle;
     rc = drop_files(l, v, recycle);
     if (v->dropped && !recycle) job->freed += v->seg->cap;
