@@ -129,6 +129,19 @@ typedef struct lv_seek {
   char now[LV_EPOCH_SIZE]; /* LV_SEEK_POS: the current one */
 } lv_seek;
 
+/* Where the last message of one of a channel's keys is. */
+typedef struct lv_last_at {
+  uint64_t lsn;
+  uint32_t size; /* of its record */
+} lv_last_at;
+/* The last messages of all its keys as of one moment: `until` is visible then, `next_offset` the
+ * next message's. */
+typedef struct lv_lasts {
+  lv_last_at *at; /* ascending; heap, the caller frees */
+  uint32_t n;
+  uint64_t until, next_offset;
+} lv_lasts;
+
 typedef struct lv_broker_desc {
   const char *type;
   uint32_t caps;
@@ -169,6 +182,10 @@ typedef struct lv_broker_ops {
   int (*read)(lv_broker *b, lv_read *read);
   int (*fetch)(lv_broker *b, lv_fetch *fetch);
   int (*seek)(lv_broker *b, lv_seek *seek);
+  /* The last message of each key of a channel with `last_keys`, those that were published with it
+   * (`fetch` reads them): at most so many keys and bytes, the newest. An empty value takes its key
+   * away. Retention does not. LV_E_UNSUPPORTED without LV_CAP_LAST_PER_KEY. @thread any */
+  int (*lasts)(lv_broker *b, lv_chan *chan, lv_lasts *ret);
   /* Newest visible point of each log. @thread any */
   lv_pos (*visible)(lv_broker *b);
   /* Calls fn for each live state record, each live retained message (kind MSG with RETAIN) and each

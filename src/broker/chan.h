@@ -19,8 +19,10 @@ typedef struct lv_chan {
   _Atomic uint8_t dead;
   lv_slice app, name;
   uint64_t keep_ms, keep_bytes, keep_count; /* changed only by ensure with a new conf */
-  _Atomic uint64_t first_offset;            /* oldest retained */
-  _Atomic uint64_t next_offset;             /* of the next message that becomes visible */
+  _Atomic uint32_t last_keys; /* as conf.h: its messages carry LV_REC_LAST; 0: they do not */
+  uint64_t last_bytes;
+  _Atomic uint64_t first_offset; /* oldest retained */
+  _Atomic uint64_t next_offset;  /* of the next message that becomes visible */
   struct lv_broker *broker;
   _Atomic uint32_t kpi_slot;   /* 0: not asked for yet (lv_chan_kpi) */
   _Atomic uint32_t use_minute; /* the last that was counted as a channel-minute (lv_chan_in_use) */
@@ -31,6 +33,11 @@ uint32_t lv__chan_kpi_new(lv_chan *chan);
 static inline uint32_t lv_chan_kpi(lv_chan *chan) {
   uint32_t slot = atomic_load_explicit(&chan->kpi_slot, memory_order_acquire);
   return __builtin_expect(slot != 0, 1) ? slot : lv__chan_kpi_new(chan);
+}
+
+/* Whether the last message of each key is kept. @thread any */
+static inline bool lv_chan_lasts(const lv_chan *chan) {
+  return atomic_load_explicit(&chan->last_keys, memory_order_relaxed) != 0;
 }
 
 /* The channel is in use in this minute since 1970: it counts as a channel-minute once. After a

@@ -29,8 +29,11 @@ typedef struct lv_chan_conf {
   uint8_t content;    /* enum lv_content */
   uint8_t slow;       /* enum lv_slow, for QoS 0 subscribers over MQTT: drop-oldest by default */
   uint8_t slow_hub;   /* the same for customers over WebSocket and SSE; not kept with the channel */
-  uint32_t snapshot;  /* messages that a customer begins with; not kept with the channel either */
-  uint64_t keep_ms;   /* retention by age */
+  uint32_t snapshot;  /* messages that a customer begins with; not kept with the channel either. 0:
+                         the last of each key, see below */
+  uint32_t last_keys; /* so many keys' last messages are kept, whatever retention does; 0: none */
+  uint64_t last_bytes; /* and so many bytes of records */
+  uint64_t keep_ms;    /* retention by age */
   uint64_t keep_bytes; /* by size of the records */
   uint64_t keep_count; /* by number of messages */
   uint8_t source;      /* enum lv_source */
@@ -91,6 +94,8 @@ typedef struct lv_limits {
   uint32_t messages_per_s;    /* publishes of one connection; 0: no limit */
   uint32_t retained_messages; /* of the app */
   uint64_t retained_bytes;    /* of the app */
+  uint32_t snapshot_keys;     /* of one channel with `snapshot: keys` */
+  uint64_t snapshot_bytes;    /* of the same */
   uint32_t idempotent;        /* messages of the app remembered for their Idempotency-Key */
 } lv_limits;
 

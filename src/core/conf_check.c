@@ -39,6 +39,8 @@ void lv__conf_limits_finish(lv__conf_build *b, const lv__conf_node *node, void *
                                   all->messages_per_s - 1u), /* 0, no limit, is the most */
                         over_text("retained", l->retained_messages, all->retained_messages),
                         over_text("retained_bytes", l->retained_bytes, all->retained_bytes),
+                        over_text("snapshot_keys", l->snapshot_keys, all->snapshot_keys),
+                        over_text("snapshot_bytes", l->snapshot_bytes, all->snapshot_bytes),
                         over_text("idempotency", l->idempotent, all->idempotent)};
   for (size_t i = 0; i < sizeof over / sizeof *over; i++) {
     if (!over[i]) continue;
@@ -111,6 +113,12 @@ static int chan_cmp(const void *a, const void *b) {
   return lv_slice_cmp(x->name, y->name);
 }
 
+/* `snapshot: keys` is 0 in the document's numbers. */
+static void lasts_set(lv_chan_conf *c, const lv_limits *l) {
+  c->last_keys = c->snapshot ? 0 : l->snapshot_keys;
+  c->last_bytes = c->snapshot ? 0 : l->snapshot_bytes;
+}
+
 void lv__conf_app_finish(lv__conf_build *b, const lv__conf_node *node, void *parent, void *obj,
                          void *out) {
   lv_app *app = obj;
@@ -122,9 +130,11 @@ void lv__conf_app_finish(lv__conf_build *b, const lv__conf_node *node, void *par
   names_check(b, v, app->n_channels, "channels", "a channel's name");
   app->channel_defaults.app = app->name;
   app->source = source_of(node);
+  lasts_set(&app->channel_defaults, &app->limits);
   for (uint32_t i = 0; i < app->n_channels; i++) {
     channels[i].app = app->name;
     channels[i].source = source_of(item(list, i));
+    lasts_set(&channels[i], &app->limits);
   }
   /* In order of names from here on: lv_conf_channel searches by halves. */
   if (app->n_channels) qsort(channels, app->n_channels, sizeof *channels, chan_cmp);

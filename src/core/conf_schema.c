@@ -87,6 +87,11 @@ static const lv__conf_field limits_fields[] = {
           "retained messages of an app (0x97)"),
     LIMIT("retained_bytes", BYTES, retained_bytes, 0, 1 * TiB, "256MiB", NULL,
           "bytes of the same (0x97)"),
+    LIMIT("snapshot_keys", NUMBER, snapshot_keys, 1, 1000000, "10000", NULL,
+          "keys of one channel with `snapshot: keys`; above it the key that has been without a "
+          "message for longest leaves its snapshot"),
+    LIMIT("snapshot_bytes", BYTES, snapshot_bytes, 64 * KiB, 256 * MiB, "8MiB", NULL,
+          "bytes of the same, as the log stores them"),
     LIMIT(
         "idempotency", NUMBER, idempotent, 0, 10000000, "100000", NULL,
         "messages of an app that are remembered for their Idempotency-Key, for 24 h; above it the "
@@ -154,7 +159,10 @@ static const lv__conf_section retention_inherited = {.title = "retention",
        .min = 1,                                                                                   \
        .max = 100000,                                                                              \
        .def = "100",                                                                               \
-       .help = "messages of a snapshot: the last ones, within 8 MiB"},                             \
+       .zero = "keys",                                                                             \
+       .help =                                                                                     \
+           "what customers begin with: so many messages, the last ones, within 8 MiB; `keys`: "    \
+           "the last message of each key, which retention does not take"},                         \
   {                                                                                                \
     .name = "retention", .type = LV__CONF_SECTION, .section = &retention,                          \
     .help = "how much is kept"                                                                     \

@@ -52,6 +52,7 @@ enum lv_rec_flag {
   LV_REC_TMS = 0x10,
   LV_REC_QOS2 = 0x20,     /* carries session id: publish and packet id in one commit */
   LV_REC_NO_STORE = 0x40, /* reserved for cluster types without replay */
+  LV_REC_LAST = 0x80,     /* of a channel that keeps the last message of each key */
 };
 
 typedef struct lv_rec {

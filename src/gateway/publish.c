@@ -216,6 +216,7 @@ void lv__publish_item(lv_publish *p, uint32_t i, const lv_publish_item *item, ui
     why = "another message was published with this Idempotency-Key";
   }
   if (!err) {
+    if (lv_chan_lasts(chan)) in.flags |= LV_REC_LAST;
     in.chan = chan->id;
     in.kpi_slot = lv_chan_kpi(chan);
     err = add(p, i, &in, chan);

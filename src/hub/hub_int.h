@@ -108,6 +108,8 @@ lv_slice lv__filter_topic(lv_slice channel, lv_slice keys, uint8_t *dst);
 typedef struct lv__snap_frame {
   lv__frame f; /* one reference to the block */
   uint64_t offset;
+  uint64_t key; /* with `snapshot: keys`: its hash, and its record's size */
+  uint32_t size;
   uint32_t use_steps; /* of usage.h */
 } lv__snap_frame;
 /* The last messages of a channel in one variant; never changed. */
@@ -128,8 +130,10 @@ typedef struct lv__snap_wait {
   uint64_t need; /* it must reach to this offset */
 } lv__snap_wait;
 
-/* The last `max` messages: the snapshot if there is a fresh one (a reference), else NULL: `wait` is
- * told. filter: a reference is taken. */
+/* How long a channel's snapshot is; 0: the last message of each key. */
+uint32_t lv__hub_snap_max(const lv_app *app, const lv_chan *chan);
+/* The last `max` messages, or the last of each key: the snapshot if there is a fresh one (a
+ * reference), else NULL: `wait` is told. filter: a reference is taken. */
 lv__snap *lv__snap_ask(lv__hub_loop *hl, lv__hub_group *g, lv__filter *filter, uint32_t max,
                        lv__snap_wait *wait);
 void lv__snap_cancel(lv__snap_wait *wait);

@@ -248,7 +248,7 @@ lv__hub_sub *lv__hub_sub_new(lv__hub_conn *hc, lv_chan *chan, const lv_hub_since
   lv_gauge(lv__hub_app_row(hc), LV_G_SUBSCRIPTIONS, 1);
   lv__hub_wake(hl);
   opening_new(sub, since);
-  uint32_t max = lv__hub_conf(hc->auth->app, chan)->snapshot;
+  uint32_t max = lv__hub_snap_max(hc->auth->app, chan);
   lv__snap *snap = lv__snap_ask(hl, sub->group, sub->filter, max, &sub->opening->wait);
   if (snap) snap_here(sub, snap);
   return sub;

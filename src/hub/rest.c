@@ -107,7 +107,7 @@ static void go_on(rest *r) {
                         .cats = r->ask->q.cats,
                         .n_cats = r->ask->q.n_cats};
     lv__filter *filter = lv__hub_filter(&who, chan);
-    uint32_t max = lv__hub_conf(r->ask->auth->app, chan)->snapshot;
+    uint32_t max = lv__hub_snap_max(r->ask->auth->app, chan);
     lv__snap *snap = lv__snap_ask(r->hl, g, filter, max, &r->wait);
     lv__filter_unref(filter);
     if (!snap) {

@@ -6,30 +6,15 @@
  *
  * A snapshot that is only a little old is continued: the job reads from its end and copies the
  * frames' places. With a filter the job is of its own and nothing is kept. A job that everybody has
- * left goes on to its end. @thread loop */
-#include "hub/hub_int.h"
+ * left goes on to its end.
+ *
+ * With `snapshot: keys` (max 0) the last message of each key is asked of the broker instead and
+ * fetched (snap_keys.c); from then on it is the same. @thread loop */
+#include "hub/snap_int.h"
 #include <stdlib.h>
 
 enum { ROUNDS_MAX = 3 };
 
-typedef struct lv__snap_job {
-  struct lv__snap_job *next, **pprev; /* in hl->jobs */
-  lv__hub_loop *hl;
-  lv__hub_group *group; /* where the result is kept; NULL: nowhere */
-  lv__hub_chan *ch;
-  lv__variant v;
-  lv__filter *filter;
-  lv__snap_wait *waits, **waits_tail;
-  lv_seek seek;
-  lv_read read;
-  lv_chan *only;
-  lv__frames frames;
-  lv__snap_frame *f;
-  uint32_t n, cap, rounds, max;
-  uint64_t bytes, next_offset, until;
-} lv__snap_job;
-
-static void read_more(lv__snap_job *job, uint64_t from);
 static void job_start(lv__snap_job *job);
 
 void lv__snap_unref(lv__snap *s) {
@@ -43,6 +28,7 @@ void lv__snap_unref(lv__snap *s) {
 static void drop_front(lv__snap_job *job, uint32_t k) {
   if (k == 0) return;
   for (uint32_t i = 0; i < k; i++) {
+    if (!job->f[i].f.block) continue;
     job->bytes -= job->f[i].f.n;
     lv_block_unref(job->f[i].f.block);
   }
@@ -52,6 +38,7 @@ static void drop_front(lv__snap_job *job, uint32_t k) {
 
 /* What is too old, and what is too much. */
 static void trim(lv__snap_job *job) {
+  if (job->keys) return;
   uint64_t oldest = job->next_offset > job->max ? job->next_offset - job->max : 0;
   uint64_t bytes = job->bytes;
   uint32_t k = 0;
@@ -61,29 +48,34 @@ static void trim(lv__snap_job *job) {
   drop_front(job, k);
 }
 
-static void push(lv__snap_job *job, lv__frame f, uint64_t offset, uint32_t steps) {
+void lv__snap_push(lv__snap_job *job, lv__frame f, uint64_t offset, uint32_t steps) {
   if (job->n == job->cap) {
     job->cap = job->cap ? job->cap * 2 : 32;
     job->f = realloc(job->f, job->cap * sizeof *job->f);
     if (!job->f) abort();
   }
   lv_block_ref(f.block);
-  job->f[job->n++] = (lv__snap_frame){f, offset, steps};
+  job->f[job->n++] = (lv__snap_frame){f, offset, 0, 0, steps};
   job->bytes += f.n;
 }
 
-static void take(lv__snap_job *job, const lv_rec *rec) {
+void lv__snap_take(lv__snap_job *job, const lv_rec *rec) {
   lv__frame f;
-  job->next_offset = rec->offset + 1;
+  uint64_t key = job->keys ? lv__snap_keys_of(rec) : 0;
+  if (rec->offset >= job->next_offset) job->next_offset = rec->offset + 1;
+  if (job->keys) lv__snap_keys_forget(job, key);
+  if (job->keys && !lv_rec_val(rec).n) return; /* taken away */
   if (!lv__filter_pass(job->filter, rec) || lv__rec_expired(job->hl, rec)) return;
   lv_hub_data d = lv__data_of(job->hl, job->ch->chan, rec, job->v.pos);
   if (!lv__frames_room(&job->frames, lv__frame_bound(job->v, &d))) return;
-  if (lv__frame_put(job->hl, &job->frames, job->v, &d, &f) == 0)
-    push(job, f, rec->offset, lv_use_of(rec).steps);
+  if (lv__frame_put(job->hl, &job->frames, job->v, &d, &f)) return;
+  lv__snap_push(job, f, rec->offset, lv_use_of(rec).steps);
+  if (job->keys) lv__snap_keys_added(job, key, rec->size);
 }
 
 static lv__snap *result(lv__snap_job *job, uint64_t lsn_end) {
   trim(job);
+  if (job->keys) lv__snap_keys_close(job);
   lv__snap *s = malloc(sizeof *s + job->n * sizeof s->f[0]);
   if (!s) abort();
   *s = (lv__snap){.refs = 1,
@@ -102,6 +94,7 @@ static lv__snap *result(lv__snap_job *job, uint64_t lsn_end) {
 
 static void job_free(lv__snap_job *job) {
   drop_front(job, job->n);
+  lv__snap_keys_free(job);
   if (job->group) job->group->job = NULL;
   *job->pprev = job->next;
   if (job->next) job->next->pprev = job->pprev;
@@ -142,7 +135,7 @@ static void wait_add(lv__snap_job *job, lv__snap_wait *w) {
 }
 
 /* Tells those whom this snapshot is new enough for; the others wait for the next round. */
-static void job_done(lv__snap_job *job, lv__snap *snap, int err) {
+void lv__snap_job_done(lv__snap_job *job, lv__snap *snap, int err) {
   lv__snap_wait *list = job->waits, *w, *rest = NULL;
   job->waits = NULL;
   if (list) list->pprev = &list;
@@ -182,18 +175,18 @@ static void read_done(lv_read *rd) {
   int err = rd->err;
   uint64_t next = rd->next;
   uint32_t n = rd->n;
-  for (uint32_t i = 0; i < n; i++) take(job, rd->recs[i]);
+  for (uint32_t i = 0; i < n; i++) lv__snap_take(job, rd->recs[i]);
   lv_broker_read_free(rd);
   trim(job);
   if (err || job->hl->ended)
-    job_done(job, NULL, err ? err : LV_E_SHUTDOWN);
+    lv__snap_job_done(job, NULL, err ? err : LV_E_SHUTDOWN);
   else if (next >= job->until || (n == 0 && next <= rd->from))
-    job_done(job, result(job, next > job->until ? next : job->until), 0);
+    lv__snap_job_done(job, result(job, next > job->until ? next : job->until), 0);
   else
-    read_more(job, next);
+    lv__snap_read_on(job, next);
 }
 
-static void read_more(lv__snap_job *job, uint64_t from) {
+void lv__snap_read_on(lv__snap_job *job, uint64_t from) {
   job->read = (lv_read){.loop = job->hl->loop,
                         .log = job->only->durability,
                         .from = from,
@@ -205,43 +198,51 @@ static void read_more(lv__snap_job *job, uint64_t from) {
                         .done = read_done,
                         .arg = job};
   int err = job->hl->broker->ops->read(job->hl->broker, &job->read);
-  if (err) job_done(job, NULL, err);
+  if (err) lv__snap_job_done(job, NULL, err);
 }
 
 static void seek_done(lv_seek *seek) {
   lv__snap_job *job = seek->arg;
   if (seek->err || job->hl->ended) {
-    job_done(job, NULL, seek->err ? seek->err : LV_E_SHUTDOWN);
+    lv__snap_job_done(job, NULL, seek->err ? seek->err : LV_E_SHUTDOWN);
     return;
   }
   job->next_offset = seek->offset;
   if (seek->lsn > job->until) job->until = seek->lsn;
-  read_more(job, seek->lsn);
+  lv__snap_read_on(job, seek->lsn);
 }
 
 /* From the end of the one that is there, unless the log begins behind its first message now. */
 static bool carry_on(lv__snap_job *job) {
   lv__snap *old = job->group ? job->group->snap : NULL;
   uint64_t first = atomic_load(&job->only->first_offset);
-  if (!old || old->max != job->max || (old->n && old->f[0].offset < first) ||
-      old->lsn_end > job->until)
+  if (!old || old->max != job->max || old->lsn_end > job->until ||
+      (!job->keys && old->n && old->f[0].offset < first))
     return false;
-  for (uint32_t i = 0; i < old->n; i++)
-    push(job, old->f[i].f, old->f[i].offset, old->f[i].use_steps);
+  for (uint32_t i = 0; i < old->n; i++) {
+    const lv__snap_frame *f = &old->f[i];
+    lv__snap_push(job, f->f, f->offset, f->use_steps);
+    if (job->keys) lv__snap_keys_added(job, f->key, f->size);
+  }
   job->next_offset = old->next_offset;
   return true;
 }
 
 static void job_start(lv__snap_job *job) {
   if (job->hl->ended) {
-    job_done(job, NULL, LV_E_SHUTDOWN);
+    lv__snap_job_done(job, NULL, LV_E_SHUTDOWN);
     return;
   }
   job->rounds++;
   job->until = job->hl->broker->ops->visible(job->hl->broker).lsn[job->only->durability];
   drop_front(job, job->n);
+  lv__snap_keys_free(job);
   if (carry_on(job)) {
-    read_more(job, job->group->snap->lsn_end);
+    lv__snap_read_on(job, job->group->snap->lsn_end);
+    return;
+  }
+  if (job->keys) {
+    lv__snap_keys_start(job);
     return;
   }
   job->seek = (lv_seek){.loop = job->hl->loop,
@@ -251,7 +252,7 @@ static void job_start(lv__snap_job *job) {
                         .done = seek_done,
                         .arg = job};
   int err = job->hl->broker->ops->seek(job->hl->broker, &job->seek);
-  if (err) job_done(job, NULL, err);
+  if (err) lv__snap_job_done(job, NULL, err);
 }
 
 static lv__snap_job *job_new(lv__hub_loop *hl, lv__hub_group *g, lv__filter *filter, uint32_t max) {
@@ -262,6 +263,7 @@ static lv__snap_job *job_new(lv__hub_loop *hl, lv__hub_group *g, lv__filter *fil
   job->only = g->ch->chan;
   job->v = g->v;
   job->max = max;
+  job->keys = max == 0;
   job->filter = lv__filter_ref(filter);
   job->next = hl->jobs;
   job->pprev = &hl->jobs;
@@ -270,11 +272,18 @@ static lv__snap_job *job_new(lv__hub_loop *hl, lv__hub_group *g, lv__filter *fil
   return job;
 }
 
+uint32_t lv__hub_snap_max(const lv_app *app, const lv_chan *chan) {
+  enum { NOT_YET = 100 }; /* made before the document said `keys`: it keeps none */
+  uint32_t max = lv__hub_conf(app, chan)->snapshot;
+  if (lv_chan_lasts(chan)) return 0;
+  return max ? max : NOT_YET;
+}
+
 static bool fresh(const lv__hub_group *g, uint32_t max) {
   const lv__snap *s = g->snap;
   const lv_chan *c = g->ch->chan;
   return s && s->max == max && s->next_offset == atomic_load(&c->next_offset) &&
-         (!s->n || s->f[0].offset >= atomic_load(&c->first_offset));
+         (!max || !s->n || s->f[0].offset >= atomic_load(&c->first_offset));
 }
 
 typedef struct lv__late { /* a job that could not start tells so, but not inside the call */

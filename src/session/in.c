@@ -313,6 +313,7 @@ bool lv__publish_rec(lv_shard *s, lv_auth *auth, lv_rec_in *in, lv_slice topic, 
   }
   lv_rec *rec;
   in->kind = LV_REC_MSG;
+  if (lv_chan_lasts(chan)) in->flags |= LV_REC_LAST;
   in->chan = chan->id;
   in->kpi_slot = lv_chan_kpi(chan);
   in->topic = topic;

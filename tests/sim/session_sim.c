@@ -161,6 +161,9 @@ static int v_read(lv_broker *b, lv_read *rd) {
 static int v_seek(lv_broker *b, lv_seek *k) {
   return behind(b)->ops->seek(behind(b), k);
 }
+static int v_lasts(lv_broker *b, lv_chan *c, lv_lasts *ret) {
+  return behind(b)->ops->lasts(behind(b), c, ret);
+}
 static int v_fetch(lv_broker *b, lv_fetch *f) {
   return behind(b)->ops->fetch(behind(b), f);
 }
@@ -177,8 +180,8 @@ static void v_close(lv_broker *b) {
   (void)b;
 }
 static const lv_broker_ops valve_ops = {
-    "valve", 0,       v_ensure, v_find,    v_chan,   v_attach,   v_interest, v_publish,
-    v_read,  v_fetch, v_seek,   v_visible, v_replay, v_describe, v_close,
+    "valve", 0,       v_ensure, v_find,  v_chan,    v_attach, v_interest, v_publish,
+    v_read,  v_fetch, v_seek,   v_lasts, v_visible, v_replay, v_describe, v_close,
 };
 
 /* ---- processes ---- */

@@ -116,8 +116,8 @@ typedef struct lv_elog_at {
 } lv_elog_at;
 enum { LV_ELOG_STATE = 0xFFFFFFFE, LV_ELOG_RETAINED = 0xFFFFFFFD }; /* pseudo channels */
 /* Up to max places of retained records of `chan` with from <= lsn < until, ascending: the count, or
- * a negative error. The pseudo channels list STATE and CHAN records, and MSG records with RETAIN
- * (superseded ones included, until compaction). Release each place. @any */
+ * a negative error. The pseudo channels list STATE and CHAN records, and MSG records with RETAIN or
+ * LAST (superseded ones included, until compaction). Release each place. @any */
 int lv_elog_find(lv_elog *l, uint32_t chan, uint64_t from, uint64_t until, uint32_t max,
                  lv_elog_at *ret);
 /* Place of a channel's record with the smallest offset >= offset (appended, maybe not synced: look

@@ -106,6 +106,30 @@ static int load_lane(lv_lane *l, char *why) {
   return 0;
 }
 
+/* Only now that the channels are known. */
+static int load_last(void *arg, lv_lane *l, const lv_rec *rec) {
+  lv_chan_own *c = rec->kind == LV_REC_MSG && (rec->flags & LV_REC_LAST)
+                       ? lv__registry_get(&l->b->registry, rec->chan)
+                       : NULL;
+  (void)arg;
+  if (c && c->c.durability == l->log) lv__last_put(l, c, rec);
+  return 0;
+}
+
+static int load_lasts(lv_lane *l, char *why) {
+  const lv_registry *r = &l->b->registry;
+  bool any = false;
+  for (uint32_t id = 1; id < atomic_load(&r->next_id) && !any; id++) {
+    const lv_chan_own *c = lv__registry_get((lv_registry *)r, id);
+    any = c && c->c.durability == l->log && atomic_load(&c->c.last_keys);
+  }
+  int err = any ? walk_keyed(l, load_last, NULL) : 0;
+  if (err)
+    why_set(why, "log %s: the last messages of keys could not be read: %s", l->name,
+            lv_err_text(err));
+  return err;
+}
+
 typedef struct replay {
   lv_state_fn *fn;
   void *arg;
@@ -286,6 +310,7 @@ static int open_all(lv_embedded *b, char *why) {
     return err;
   }
   for (uint8_t i = 0; i < LV_DURABILITY_COUNT && !err; i++) err = open_lane(b, i, why);
+  for (uint8_t i = 0; i < LV_DURABILITY_COUNT && !err; i++) err = load_lasts(&b->lane[i], why);
   return err;
 }
 
@@ -410,6 +435,7 @@ static const lv_broker_ops embedded_ops = {
     .read = lv__reader_read,
     .fetch = lv__reader_fetch,
     .seek = lv__seek,
+    .lasts = lv__lasts,
     .visible = embedded_visible,
     .replay = embedded_replay,
     .describe = embedded_describe,

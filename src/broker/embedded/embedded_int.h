@@ -79,6 +79,9 @@ uint64_t lv__state_sweep(lv_state *s, uint64_t synced);
 /* Keys that live, and deletions that are remembered. */
 void lv__state_count(lv_state *s, uint64_t *ret_live, uint64_t *ret_dead);
 
+/* The seeded hash of a key in a space of keys: 128 bits. */
+void lv__state_hash(const lv_state *s, uint64_t space, lv_slice key, uint64_t ret[2]);
+
 /* One log with what surrounds it. */
 typedef struct lv_embedded lv_embedded;
 typedef struct lv_lane {
@@ -141,10 +144,21 @@ typedef struct lv_chan_own { /* the channel and what only the broker needs */
   lv_chan c;
   _Atomic uint64_t last_lsn; /* of its newest visible message; 0: none */
   _Atomic uint64_t gone;     /* behind its newest message that retention removed; 0: none */
-  uint64_t declared;         /* where its newest declaration ends in its log; under the role */
-  struct lv_app_use *use;    /* of its app */
+  _Atomic(struct lv_last_index *) last; /* NULL: never kept the last message of each key */
+  uint64_t declared;      /* where its newest declaration ends in its log; under the role */
+  struct lv_app_use *use; /* of its app */
   uint64_t hash;
 } lv_chan_own;
+/* lasts.c: the last message of each key of channels that keep it */
+/* A record with LV_REC_LAST became visible, or was found on disk (by lsn). */
+void lv__last_put(lv_lane *l, lv_chan_own *c, const lv_rec *r);
+/* Whether a record with that flag is its key's last one, or the last is not synced yet. */
+bool lv__last_live(lv_lane *l, const lv_rec *r, uint64_t synced);
+/* Applies the channel's bounds (last_keys, last_bytes); 0 keys forgets all. */
+void lv__last_bound(lv_chan_own *c);
+void lv__last_done(lv_chan_own *c);
+int lv__lasts(lv_broker *base, lv_chan *chan, lv_lasts *ret);
+
 typedef struct lv_app_chans { /* how many channels an app has */
   lv_slice app;               /* text of its first channel */
   uint32_t n;

@@ -116,7 +116,7 @@ bool lv__rec_usable(const lv_rec *rec) {
          rec->offset < UINT64_MAX / 4;
 }
 bool lv__rec_retained(const lv_rec *rec) {
-  return rec->kind == LV_REC_MSG && (rec->flags & LV_REC_RETAIN);
+  return rec->kind == LV_REC_MSG && (rec->flags & (LV_REC_RETAIN | LV_REC_LAST));
 }
 bool lv__rec_state(const lv_rec *rec) {
   return rec->kind == LV_REC_STATE || rec->kind == LV_REC_CHAN ||
@@ -132,7 +132,7 @@ void lv__mem_add(lv_elog *l, lv_elog_seg *seg, const lv_rec *rec) {
       c->next = lv__max(c->next, rec->offset + 1);
       c->bytes += rec->size;
     }
-    if (rec->flags & LV_REC_RETAIN) add_to(seg, &l->retained, LV_ELOG_RETAINED, UINT64_MAX, rec);
+    if (lv__rec_retained(rec)) add_to(seg, &l->retained, LV_ELOG_RETAINED, UINT64_MAX, rec);
   }
   if (lv__rec_state(rec)) add_to(seg, &l->state, LV_ELOG_STATE, UINT64_MAX, rec);
 }

@@ -27,6 +27,7 @@ static bool keep_live(void *arg, const lv_rec *rec) {
   uint64_t synced = lv_elog_synced(l->elog);
   bool by_topic = rec->kind != LV_REC_MSG || (rec->flags & LV_REC_RETAIN);
   return (by_topic && lv__state_live_key(&l->state, rec, synced)) ||
+         (rec->kind == LV_REC_MSG && lv__last_live(l, rec, synced)) ||
          (rec->kind == LV_REC_MSG && lv__state_live_qos2(&l->state, rec, synced));
 }
 

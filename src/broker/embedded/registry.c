@@ -10,15 +10,16 @@
  *           were ten thousand fdatasyncs in a row.) What a failed sync takes back is declared again
  *           before anything else is appended.
  *
- *   value   0 u8 format (1)   1 u8 durability   2 u8 content   3 u8 slow
+ *   value   0 u8 format (2)   1 u8 durability   2 u8 content   3 u8 slow
  *           4 u32 id          8 u64 keep_ms     16 u64 keep_bytes   24 u64 keep_count
+ *           32 u64 last_bytes 40 u32 last_keys  44 u32 0            (format 1 ends before these)
  *
  * Readers take no lock: pointers are published with release and channels are never removed. ensure
  * holds a mutex while a declaration is appended, so that a name gets one id. */
 #include "broker/embedded/embedded_int.h"
 #include <stdlib.h>
 
-enum { CHAN_VALUE_SIZE = 32, CHAN_FORMAT = 1, TABLE_FIRST_CAP = 256 };
+enum { CHAN_VALUE_SIZE = 48, CHAN_VALUE_SIZE_1 = 32, CHAN_FORMAT = 2, TABLE_FIRST_CAP = 256 };
 
 static lv_chan_table *table_new(uint32_t cap) {
   lv_chan_table *t = calloc(1, sizeof *t + cap * sizeof t->slot[0]);
@@ -37,7 +38,11 @@ void lv__registry_init(lv_registry *r) {
 void lv__registry_done(lv_registry *r) {
   for (uint32_t i = 0; i < LV_CHAN_CHUNKS; i++) {
     lv_chan_slot *chunk = atomic_load(&r->chunk[i]);
-    for (uint32_t j = 0; chunk && j < LV_CHAN_CHUNK; j++) free(atomic_load(&chunk[j]));
+    for (uint32_t j = 0; chunk && j < LV_CHAN_CHUNK; j++) {
+      lv_chan_own *c = atomic_load(&chunk[j]);
+      if (c) lv__last_done(c);
+      free(c);
+    }
     free(chunk);
   }
   lv_chan_table *t = atomic_load(&r->table);
@@ -141,6 +146,8 @@ static lv_chan_own *chan_new(lv_embedded *b, uint32_t id, uint32_t app_id,
                    .keep_ms = conf->keep_ms,
                    .keep_bytes = conf->keep_bytes,
                    .keep_count = conf->keep_count,
+                   .last_keys = conf->last_keys,
+                   .last_bytes = conf->last_bytes,
                    .broker = &b->base};
   c->hash = name_hash(c->c.app, c->c.name);
   c->use = lv__app_use(&b->registry, conf->app);
@@ -169,12 +176,16 @@ static void value_write(const lv_chan_conf *conf, uint32_t id, uint8_t v[CHAN_VA
   memcpy(v + 8, &conf->keep_ms, 8);
   memcpy(v + 16, &conf->keep_bytes, 8);
   memcpy(v + 24, &conf->keep_count, 8);
+  memcpy(v + 32, &conf->last_bytes, 8);
+  memcpy(v + 40, &conf->last_keys, 4);
+  memset(v + 44, 0, 4);
 }
 
 int lv__chan_value_read(const lv_rec *rec, lv_chan_conf *ret_conf, uint32_t *ret_id) {
   lv_slice v = lv_rec_val(rec), name = lv_rec_topic(rec), app;
   if (v.n > 0 && v.p[0] > CHAN_FORMAT) return LV_E_FORMAT;
-  if (v.n != CHAN_VALUE_SIZE || v.p[0] != CHAN_FORMAT || v.p[1] >= LV_DURABILITY_COUNT ||
+  uint32_t size = v.n && v.p[0] == 1 ? CHAN_VALUE_SIZE_1 : CHAN_VALUE_SIZE;
+  if (v.n != size || v.p[0] == 0 || v.p[1] >= LV_DURABILITY_COUNT ||
       !lv_slice_split(&name, '/', &app))
     return LV_E_CORRUPT;
   uint32_t id;
@@ -185,6 +196,8 @@ int lv__chan_value_read(const lv_rec *rec, lv_chan_conf *ret_conf, uint32_t *ret
   memcpy(&c.keep_ms, v.p + 8, 8);
   memcpy(&c.keep_bytes, v.p + 16, 8);
   memcpy(&c.keep_count, v.p + 24, 8);
+  if (size == CHAN_VALUE_SIZE) memcpy(&c.last_bytes, v.p + 32, 8);
+  if (size == CHAN_VALUE_SIZE) memcpy(&c.last_keys, v.p + 40, 4);
   *ret_conf = c;
   *ret_id = id;
   return 0;
@@ -198,6 +211,10 @@ static void set_policy(lv_registry *r, lv_chan_own *c, const lv_chan_conf *conf)
   pthread_mutex_unlock(&r->keep_mu);
   c->c.content = conf->content;
   c->c.slow = conf->slow;
+  if (c->c.last_bytes == conf->last_bytes && c->c.last_keys == conf->last_keys) return;
+  c->c.last_bytes = conf->last_bytes;
+  atomic_store(&c->c.last_keys, conf->last_keys);
+  lv__last_bound(c);
 }
 
 int lv__registry_load(lv_embedded *b, const lv_rec *rec) {
@@ -245,7 +262,9 @@ int lv__registry_redeclare(lv_lane *l, uint64_t from) {
                          .slow = c->c.slow,
                          .keep_ms = c->c.keep_ms,
                          .keep_bytes = c->c.keep_bytes,
-                         .keep_count = c->c.keep_count};
+                         .keep_count = c->c.keep_count,
+                         .last_keys = c->c.last_keys,
+                         .last_bytes = c->c.last_bytes};
     pthread_mutex_unlock(&r->keep_mu);
     int err = declare(l, &conf, id, &c->declared);
     if (err) return err;
@@ -256,7 +275,8 @@ int lv__registry_redeclare(lv_lane *l, uint64_t from) {
 /* ---- ensure and the look-ups ---- */
 
 static bool same_policy(const lv_chan *c, const lv_chan_conf *conf) {
-  return c->keep_ms == conf->keep_ms && c->keep_bytes == conf->keep_bytes &&
+  return c->last_keys == conf->last_keys && c->last_bytes == conf->last_bytes &&
+         c->keep_ms == conf->keep_ms && c->keep_bytes == conf->keep_bytes &&
          c->keep_count == conf->keep_count && c->content == conf->content && c->slow == conf->slow;
 }
 

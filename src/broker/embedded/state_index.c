@@ -59,7 +59,7 @@ static inline void sip_word(uint64_t v[4], uint64_t m) {
   v[0] ^= m;
 }
 
-static void hash_key(const lv_state *s, uint64_t space, lv_slice t, uint64_t ret[2]) {
+void lv__state_hash(const lv_state *s, uint64_t space, lv_slice t, uint64_t ret[2]) {
   uint64_t k0 = s->seed[0], k1 = s->seed[1];
   uint64_t v[4] = {k0 ^ 0x736f6d6570736575ull, k1 ^ 0x646f72616e646f6dull ^ 0xee,
                    k0 ^ 0x6c7967656e657261ull, k1 ^ 0x7465646279746573ull};
@@ -120,7 +120,7 @@ static void rebuild(lv_state *s, uint64_t cap, uint64_t synced) {
 
 static void put_key(lv_state *s, uint64_t space, lv_slice key, uint64_t lsn, bool deleted) {
   uint64_t h[2], dead = deleted ? DEAD : 0;
-  hash_key(s, space, key, h);
+  lv__state_hash(s, space, key, h);
   assert(lsn > 0 && lsn / 8 <= LSN_MASK);
   pthread_mutex_lock(&s->mu);
   lv_state_slot *e = probe(s, h);
@@ -147,7 +147,7 @@ void lv__state_put(lv_state *s, const lv_rec *r) {
 
 static bool key_live(lv_state *s, uint64_t space, lv_slice key, uint64_t lsn, uint64_t synced) {
   uint64_t h[2];
-  hash_key(s, space, key, h);
+  lv__state_hash(s, space, key, h);
   pthread_mutex_lock(&s->mu);
   lv_state_slot e = *probe(s, h);
   pthread_mutex_unlock(&s->mu);

@@ -210,6 +210,7 @@ static void see_records(lv_lane *l, const lv_batch *x) {
       chan = lv__registry_get(reg, r->chan);
     }
     if (!chan) continue;
+    if (r->flags & LV_REC_LAST) lv__last_put(l, chan, r);
     lv_use_add(&use, lv_use_of(r));
     at.ns = r->ingest_ns;
     atomic_store_explicit(&chan->last_lsn, r->lsn, memory_order_relaxed);

@@ -170,6 +170,57 @@ static void test_apps_channels_keys(void **state) {
   lv_conf_unref(c);
 }
 
+static void test_snapshot(void **state) {
+  lv_conf *c = good("apps:\n"
+                    "- name: a\n"
+                    "  limits: {snapshot_keys: 5}\n"
+                    "  channel_defaults: {snapshot: keys}\n"
+                    "  channels: [{name: n, snapshot: 7}, {name: k}]\n"
+                    "- name: b\n"
+                    "  channels: [{name: k, snapshot: keys}, {name: n}]\n");
+  const lv_app *a = &c->apps[0], *b = &c->apps[1];
+  assert_int_equal(a->channel_defaults.last_keys, 5);
+  assert_int_equal(lv_conf_channel(a, LV_SLICE("k"))->last_keys, 5);
+  assert_int_equal(lv_conf_channel(a, LV_SLICE("n"))->last_keys, 0);
+  assert_int_equal(lv_conf_channel(a, LV_SLICE("n"))->snapshot, 7);
+  assert_int_equal(lv_conf_channel(b, LV_SLICE("k"))->last_keys, 10000);
+  assert_int_equal(lv_conf_channel(b, LV_SLICE("k"))->last_bytes, 8 << 20);
+  assert_int_equal(lv_conf_channel(b, LV_SLICE("n"))->last_keys, 0);
+  assert_int_equal(lv_conf_channel(b, LV_SLICE("n"))->snapshot, 100);
+  lv_conf_unref(c);
+  bad("apps: [{name: a, channel_defaults: {snapshot: all}}]\n", 1, 47,
+      "apps[0].channel_defaults.snapshot", "1 to 100000, or keys");
+}
+
+/* What is a secret is not repeated; e2e has the keys themselves. */
+static void test_jwt(void **state) {
+  lv_conf *c = good("apps:\n"
+                    "- name: a\n"
+                    "  jwt:\n"
+                    "    algorithm: HS256\n"
+                    "    keys: [{kid: x, key: 0123456789abcdef0123456789abcdef}]\n"
+                    "    publish: [p/#]\n"
+                    "    max_age: 1h\n"
+                    "- name: b\n"
+                    "  jwt: {algorithm: HS256, keys: [{key: 0123456789abcdef0123456789abcdeX}]}\n");
+  const lv_jwt *a = &c->apps[0].jwt, *b = &c->apps[1].jwt;
+  assert_int_equal(a->n_keys, 1);
+  assert_true(is(a->keys[0].kid, "x") && a->keys[0].secret.n == 32);
+  assert_memory_not_equal(a->keys[0].print, b->keys[0].print, 32);
+  assert_int_equal(a->leeway_s, 30);
+  assert_int_equal(a->max_age_s, 3600);
+  assert_int_equal(a->within.n_rights, 1);
+  assert_true(is(a->within.rights[0].pattern, "p/#"));
+  assert_int_equal(b->within.n_rights, 1);
+  assert_int_equal(b->within.rights[0].verbs, LV_VERB_SUBSCRIBE);
+  assert_ptr_equal(b->within.app, &c->apps[1]);
+  lv_conf_unref(c);
+  bad("apps:\n- name: a\n  jwt: {algorithm: HS256, keys: [{key: short}]}\n", 3, 40,
+      "apps[0].jwt.keys[0].key", "32 bytes");
+  bad("apps:\n- name: a\n  jwt: {algorithm: RS256, keys: [{file: /dev/null/x}]}\n", 3, 41,
+      "apps[0].jwt.keys[0].file", "no such file");
+}
+
 static void test_findings(void **state) {
   bad("servr: {}\n", 1, 1, "", "did you mean server?");
   bad("x: 1\n", 1, 1, "", "allowed: server, listen");
@@ -397,6 +448,8 @@ int main(void) {
       cmocka_unit_test(test_empty_is_all_defaults),
       cmocka_unit_test(test_values_land),
       cmocka_unit_test(test_apps_channels_keys),
+      cmocka_unit_test(test_snapshot),
+      cmocka_unit_test(test_jwt),
       cmocka_unit_test(test_findings),
       cmocka_unit_test(test_all_findings_are_told),
       cmocka_unit_test(test_a_hash_is_never_repeated),
