@@ -245,13 +245,12 @@ typedef void lv_usage_app_fn(void *arg, lv_slice app, lv_use_sum sum);
  * They hold the log up: fn must be quick. @thread any */
 void lv_embedded_usage(lv_broker *b, uint8_t log, lv_usage_app_fn *fn, void *arg,
                        uint64_t *ret_lsn);
-/* Calls fn for each message that the log holds in [lsn, until): what became visible after sums with
- * that address were noted, and before the crash, if `until` is where the log ended when it was
- * opened. app is that of its channel; damaged records are left out. LV_E_IO. @thread any but loops
- */
+/* Calls fn for each message that the log held from lsn on when it was opened: what had become
+ * visible after sums with that address were noted, and before the crash. app is that of its
+ * channel; damaged records are left out. LV_E_IO. @thread any but loops */
 typedef void lv_usage_rec_fn(void *arg, lv_slice app, const lv_rec *rec);
-int lv_embedded_usage_since(lv_broker *b, uint8_t log, uint64_t lsn, uint64_t until,
-                            lv_usage_rec_fn *fn, void *arg);
+int lv_embedded_usage_since(lv_broker *b, uint8_t log, uint64_t lsn, lv_usage_rec_fn *fn,
+                            void *arg);
 /* Bytes that each channel's messages take in its log: those that retention has given up count until
  * they are freed, but not beyond the channel's limit in bytes, nor once none is left. @thread any
  */

@@ -116,14 +116,6 @@ static int start_loops(lv_server *s, char *why) {
   return 0;
 }
 
-static int open_usage(lv_server *s, char *why) {
-  char dir[4096];
-  snprintf(dir, sizeof dir, "%.*s", (int)s->conf->data_dir.n, s->conf->data_dir.p);
-  int err = lv_usage_open(dir, s->broker, &s->usage);
-  if (err) snprintf(why, 512, "usage.db: %s", lv_err_text(err));
-  return err;
-}
-
 /* One core is left to the sync thread, the keeper and the kernel's part of network and disk: a loop
  * more than fits takes turns with them, and with its clients on a small machine; its turns get
  * shorter and a message costs more (bench/README.md). */
@@ -235,7 +227,7 @@ int lv_server_start(lv_conf *conf, lv_disk *disk, lv_master *master, lv_server *
   *why = 0;
   int err = lv_realm_new(conf, &lv_gateway_link_ops, &s->realm);
   if (!err) err = tell_folder(s, open_broker(s, why), why);
-  if (!err) err = tell_folder(s, open_usage(s, why), why);
+  if (!err) s->usage = lv_usage_open(s->master, s->broker);
   if (!err) err = make_loops(s, why);
   if (!err) err = lv_gateway_new(s->realm, &s->gateway);
   if (!err)
@@ -292,7 +284,6 @@ uint32_t lv_server_stop(lv_server *s) {
   if (s->net) cut = lv_net_shutdown(s->net, s->now->drain_ms);
   for (int i = 0; i < s->n_loops; i++)
     if (s->started[i]) lv_loop_call_wait(s->loops[i], quiesce, s);
-  lv_usage_stop(s->usage);
   for (int i = 0; i < s->n_loops; i++)
     if (s->started[i]) lv_loop_stop(s->loops[i]);
   lv_metrics_source(NULL, NULL);
@@ -319,6 +310,7 @@ uint32_t lv_server_stop(lv_server *s) {
 
 void lv_server_tick(lv_server *s) {
   lv_master_tick(s->master);
+  lv_usage_tick(s->usage);
   lv_metrics_sample(lv_wall_now());
   lv_log_tick();
 }

@@ -24,6 +24,7 @@ struct lv_master {
   lv_broker *broker;
   lv_wall started;
   lv_block *openapi;
+  struct lv_usage_book *usage; /* NULL: nothing is metered */
 
   pthread_mutex_t conf_lock;
   lv_conf *conf; /* in force; under the lock */
@@ -76,6 +77,23 @@ int lv__master_apply(lv_master *m, lv_conf *conf, bool whole, char *why);
 int lv__master_refresh(lv_master *m, bool reread, lv_conf_issue_fn *fn, void *fn_arg, char *why);
 
 /* ---- rest.c ---- */
+enum { LV__NAME_MAX = 256 }; /* in a path, decoded or not */
+/* What a handler needs: the caller is an administrator, the document, the app of the path. */
+typedef struct lv__asked {
+  lv_conf *conf; /* a reference, to be given back */
+  const lv_app *app;
+  lv_slice name;
+  uint8_t buf[2][LV__NAME_MAX];
+} lv__asked;
+/* n: parameters of the path; `app`: the first is an app's, which must be there. False: answered. */
+bool lv__api_ask(lv_http_call *call, lv_master *m, uint32_t n, bool app, lv__asked *ret);
+/* location may be empty. */
+void lv__api_answer(lv_http_call *call, int status, lv_slice body, lv_slice location);
+/* why NULL: the error's text. */
+void lv__api_refuse(lv_http_call *call, int err, const char *why);
+/* usage_rest.c */
+void lv__api_usage(lv_http_call *call, void *master);
+void lv__api_app_usage(lv_http_call *call, void *master);
 void lv__master_routes(lv_master *m, lv_router *router);
 
 /* ---- show.c: objects as JSON, out of a document ---- */
@@ -95,7 +113,7 @@ typedef struct lv__api_route {
   const char *takes;    /* schema of the body; NULL: none */
   const char *answers;  /* schema of the first status' answer; NULL: empty */
   const char *statuses; /* "200 401 403": the first is that of success */
-  bool list;            /* takes limit and after */
+  uint8_t list;         /* 1: takes limit and after; 2: from, to and step, too */
   lv_http_handler *fn;
 } lv__api_route;
 extern const lv__api_route lv__api_routes[];

@@ -127,7 +127,7 @@ int lv_meter_begin(lv_meter *m, const uint64_t *lsn, const lv_meter_rows **ret) 
   memcpy(m->now, m->last, LV_USAGE_APPS * sizeof *m->now);
   memcpy(m->rows.lsn, m->last_lsn, sizeof m->last_lsn);
   for (uint8_t log = 0; log < LV_DURABILITY_COUNT && !err && lsn; log++)
-    err = lv_embedded_usage_since(m->broker, log, lsn[log], m->last_lsn[log], on_rec, m);
+    err = lv_embedded_usage_since(m->broker, log, lsn[log], on_rec, m);
   if (err) return err;
   m->rows.worth = true;
   *ret = &m->rows;

@@ -60,6 +60,14 @@ static void put_params(lv_buf *b, const lv__api_route *r) {
                   "\"default\":100}},{\"name\":\"after\",\"in\":\"query\",\"description\":"
                   "\"`next` of the page before\",\"schema\":{\"type\":\"string\"}}",
                   sep);
+  if (r->list == 2)
+    lv_buf_add_str(b,
+                   ",{\"name\":\"from\",\"in\":\"query\",\"description\":\"Rounded down to whole "
+                   "steps\",\"schema\":{\"type\":\"string\",\"format\":\"date-time\"}},"
+                   "{\"name\":\"to\",\"in\":\"query\",\"description\":\"Exclusive, rounded up; "
+                   "default: now\",\"schema\":{\"type\":\"string\",\"format\":\"date-time\"}},"
+                   "{\"name\":\"step\",\"in\":\"query\",\"schema\":{\"enum\":[\"minute\",\"hour\","
+                   "\"day\",\"total\"],\"default\":\"hour\"}}");
   lv_buf_add_str(b, "],");
 }
 
@@ -143,6 +151,37 @@ static void put_list(lv_buf *b, const char *name, const char *item) {
                 name, item);
 }
 
+/* The units as properties; or their names, as they stand in `required`. */
+static void put_units(lv_buf *b, bool names) {
+  for (int u = 0; u < LV_U_COUNT; u++)
+    lv_buf_printf(b, names ? "%s\"%s\"" : "%s\"%s\":{\"type\":\"integer\"}", u ? "," : "",
+                  lv_usage_name((enum lv_usage_unit)u));
+}
+
+#define TIMES                                                                                      \
+  "\"from\":{\"type\":\"string\",\"format\":\"date-time\"},\"to\":{\"type\":\"string\","           \
+  "\"format\":\"date-time\"}"
+
+static void put_usage(lv_buf *b) {
+  lv_buf_add_str(b, "\"UsageSum\":{\"type\":\"object\",\"description\":\"docs/usage.md has the "
+                    "units\",\"required\":[");
+  put_units(b, true);
+  lv_buf_add_str(b, "],\"properties\":{");
+  put_units(b, false);
+  lv_buf_add_str(b, "}},\"UsageBucket\":{\"type\":\"object\",\"additionalProperties\":false,"
+                    "\"required\":[\"app\",\"from\",\"to\",");
+  put_units(b, true);
+  lv_buf_add_str(b, "],\"properties\":{\"app\":{\"type\":\"string\"}," TIMES ",");
+  put_units(b, false);
+  lv_buf_add_str(
+      b,
+      "}},\"Usage\":{\"type\":\"object\",\"additionalProperties\":false,\"required\":["
+      "\"step\",\"from\",\"to\",\"items\",\"total\"],\"properties\":{\"step\":{\"enum\":["
+      "\"minute\",\"hour\",\"day\",\"total\"]}," TIMES ",\"items\":{\"type\":\"array\",\"items\":{"
+      "\"$ref\":\"#/components/schemas/UsageBucket\"}},\"total\":{\"$ref\":"
+      "\"#/components/schemas/UsageSum\"},\"next\":{\"type\":\"string\"}}},");
+}
+
 char *lv__openapi(size_t *ret_n) {
   lv_buf b;
   lv_buf_init(&b, 4 << 20);
@@ -158,6 +197,7 @@ char *lv__openapi(size_t *ret_n) {
   put_list(&b, "ChannelList", "Channel");
   put_list(&b, "KeyList", "Key");
   put_list(&b, "AdminKeyList", "AdminKey");
+  put_usage(&b);
   lv_buf_add_str(
       &b,
       "\"Instance\":{\"type\":\"object\",\"additionalProperties\":false,\"required\":[\"name\","

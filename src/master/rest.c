@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { NAME_MAX_RAW = 256, LIMIT_DEFAULT = 100, LIMIT_MAX = 1000 };
+enum { LIMIT_DEFAULT = 100, LIMIT_MAX = 1000 };
 static const lv_slice json_type = LV_SLICE("application/json");
 
 /* ---- answers ---- */
@@ -24,7 +24,7 @@ static void put_string(lv_buf *b, lv_slice s) {
 }
 
 /* Nothing of it is for caches: keys are shown here. location may be empty. */
-static void answer(lv_http_call *call, int status, lv_slice body, lv_slice location) {
+void lv__api_answer(lv_http_call *call, int status, lv_slice body, lv_slice location) {
   lv_http_header headers[4] = {{LV_SLICE("Cache-Control"), LV_SLICE("no-store")}};
   uint32_t n = 1;
   if (location.n) headers[n++] = (lv_http_header){LV_SLICE("Location"), location};
@@ -45,11 +45,11 @@ static void refuse(lv_http_call *call, int status, const char *code, const char 
   lv_buf_add_str(&b, "{\"error\":");
   put_string(&b, lv_slice_str(why));
   lv_buf_printf(&b, ",\"code\":\"%s\"}\n", code);
-  answer(call, status, lv_buf_slice(&b), (lv_slice){NULL, 0});
+  lv__api_answer(call, status, lv_buf_slice(&b), (lv_slice){NULL, 0});
   lv_buf_done(&b);
 }
 
-static void refuse_err(lv_http_call *call, int err, const char *why) {
+void lv__api_refuse(lv_http_call *call, int err, const char *why) {
   refuse(call, lv_err_http(err), lv_err_name(err), why ? why : lv_err_text(err));
 }
 
@@ -81,25 +81,26 @@ static bool admitted(lv_http_call *call, const lv_conf *conf) {
   if (err != LV_E_INVALID)
     lv_count(lv_metrics_row(call->loop->metrics, LV_KPI_NO_APP, lv_access_proto(call->conn)),
              LV_C_CONN_BAD_AUTH, 1);
-  refuse_err(call, err,
-             err == LV_E_FORBIDDEN  ? "an administrator's key is needed, this one is an app's"
-             : err == LV_E_BAD_AUTH ? "an administrator's key is needed: Authorization: Bearer KEY"
-                                    : "Authorization is given twice");
+  lv__api_refuse(call, err,
+                 err == LV_E_FORBIDDEN ? "an administrator's key is needed, this one is an app's"
+                 : err == LV_E_BAD_AUTH
+                     ? "an administrator's key is needed: Authorization: Bearer KEY"
+                     : "Authorization is given twice");
   return false;
 }
 
 /* Parameter i of the path, decoded into dst; empty: it is no name. */
-static lv_slice param(const lv_http_call *call, uint32_t i, uint8_t dst[NAME_MAX_RAW]) {
+static lv_slice param(const lv_http_call *call, uint32_t i, uint8_t dst[LV__NAME_MAX]) {
   lv_slice name = {NULL, 0}, raw = call->params[i];
   assert(i < call->n_params);
-  if (raw.n > NAME_MAX_RAW || lv_http_decode(raw, false, dst, &name)) return (lv_slice){NULL, 0};
+  if (raw.n > LV__NAME_MAX || lv_http_decode(raw, false, dst, &name)) return (lv_slice){NULL, 0};
   return name;
 }
 
 /* ---- lists ---- */
 typedef struct page {
   uint32_t limit, n;
-  uint8_t buf[NAME_MAX_RAW];
+  uint8_t buf[LV__NAME_MAX];
   lv_slice after;
   lv_slice last; /* name of the last item shown */
   lv_buf out;
@@ -116,7 +117,7 @@ static bool page_begin(lv_http_call *call, page *p) {
       fine = lv_slice_u64(value, &v) == 0 && v >= 1 && v <= LIMIT_MAX;
       p->limit = (uint32_t)v;
     } else if (lv_slice_eq(name, LV_SLICE("after"))) {
-      fine = value.n <= NAME_MAX_RAW && lv_http_decode(value, true, p->buf, &p->after) == 0;
+      fine = value.n <= LV__NAME_MAX && lv_http_decode(value, true, p->buf, &p->after) == 0;
     }
     if (fine) continue;
     refuse(call, 400, "INVALID",
@@ -145,7 +146,7 @@ static void page_end(lv_http_call *call, page *p) {
     put_string(&p->out, p->last);
   }
   lv_buf_add_str(&p->out, "}\n");
-  answer(call, 200, lv_buf_slice(&p->out), (lv_slice){NULL, 0});
+  lv__api_answer(call, 200, lv_buf_slice(&p->out), (lv_slice){NULL, 0});
   lv_buf_done(&p->out);
 }
 
@@ -224,9 +225,9 @@ static void show_one(lv_http_call *call, lv_buf *b, const char *what) {
   snprintf(why, sizeof why, "no such %s", what);
   if (b->n) {
     (void)lv_buf_add_byte(b, '\n');
-    answer(call, 200, lv_buf_slice(b), (lv_slice){NULL, 0});
+    lv__api_answer(call, 200, lv_buf_slice(b), (lv_slice){NULL, 0});
   } else {
-    refuse_err(call, LV_E_NOT_FOUND, why);
+    lv__api_refuse(call, LV_E_NOT_FOUND, why);
   }
   lv_buf_done(b);
 }
@@ -260,7 +261,7 @@ typedef struct request {
   lv_mail mail;
   lv_http_call *call;
   lv__change change;
-  uint8_t app[NAME_MAX_RAW], name[NAME_MAX_RAW];
+  uint8_t app[LV__NAME_MAX], name[LV__NAME_MAX];
 } request;
 
 /* Where what was created is; empty: nothing was. */
@@ -291,7 +292,8 @@ static void request_done(lv_loop *loop, lv_mail *mail) {
       lv_buf_printf(&c->out, ",\"key\":\"%s\"}", c->key);
     }
     if (c->out.n) (void)lv_buf_add_byte(&c->out, '\n');
-    answer(r->call, c->status, lv_buf_slice(&c->out), location_of(c, location, sizeof location));
+    lv__api_answer(r->call, c->status, lv_buf_slice(&c->out),
+                   location_of(c, location, sizeof location));
   }
   lv_buf_done(&c->out);
   memset(c->key, 0, sizeof c->key);
@@ -335,25 +337,18 @@ static void change(lv_http_call *call, lv_master *m, enum lv__op op, enum lv_con
   if (!err) return;
   lv_buf_done(&r->change.out);
   free(r);
-  refuse_err(call, err, NULL);
+  lv__api_refuse(call, err, NULL);
 }
 
 /* ---- handlers ---- */
 /* What each needs: the caller is an administrator, the document, the app of the path. */
-typedef struct asked {
-  lv_conf *conf;
-  const lv_app *app;
-  lv_slice name;
-  uint8_t buf[2][NAME_MAX_RAW];
-} asked;
-
 /* n: parameters of the path; `app`: the first is an app's, which must be there. False: answered. */
-static bool ask(lv_http_call *call, lv_master *m, uint32_t n, bool app, asked *a) {
+bool lv__api_ask(lv_http_call *call, lv_master *m, uint32_t n, bool app, lv__asked *a) {
   a->conf = lv_master_conf(m);
   bool ok = admitted(call, a->conf);
   if (ok && app) {
     a->app = lv_conf_app(a->conf, param(call, 0, a->buf[0]));
-    if (!a->app) refuse_err(call, LV_E_NOT_FOUND, "no such app");
+    if (!a->app) lv__api_refuse(call, LV_E_NOT_FOUND, "no such app");
     ok = a->app != NULL;
   }
   if (ok && n > app) a->name = param(call, app, a->buf[1]);
@@ -363,9 +358,9 @@ static bool ask(lv_http_call *call, lv_master *m, uint32_t n, bool app, asked *a
 
 static void get_root(lv_http_call *call, void *arg) {
   lv_master *m = arg;
-  asked a = {0};
+  lv__asked a = {0};
   char at[40], text[512];
-  if (!ask(call, m, 0, false, &a)) return;
+  if (!lv__api_ask(call, m, 0, false, &a)) return;
   lv_time_format(m->started, at, sizeof at);
   int64_t up = (lv_wall_now().ns - m->started.ns) / 1000000000;
   int n = snprintf(text, sizeof text,
@@ -373,7 +368,7 @@ static void get_root(lv_http_call *call, void *arg) {
                    "\"started\":\"%s\",\"uptime_seconds\":%lld,\"development\":%s}\n",
                    lv_store_instance(m->store), at, (long long)(up > 0 ? up : 0),
                    a.conf->path ? "false" : "true");
-  answer(call, 200, lv_slice_of(text, (size_t)n), (lv_slice){NULL, 0});
+  lv__api_answer(call, 200, lv_slice_of(text, (size_t)n), (lv_slice){NULL, 0});
   lv_conf_unref(a.conf);
 }
 
@@ -387,16 +382,16 @@ static void get_openapi(lv_http_call *call, void *arg) {
 }
 
 static void get_apps(lv_http_call *call, void *arg) {
-  asked a = {0};
-  if (!ask(call, arg, 0, false, &a)) return;
+  lv__asked a = {0};
+  if (!lv__api_ask(call, arg, 0, false, &a)) return;
   list_apps(call, a.conf);
   lv_conf_unref(a.conf);
 }
 
 static void get_app(lv_http_call *call, void *arg) {
-  asked a = {0};
+  lv__asked a = {0};
   lv_buf b;
-  if (!ask(call, arg, 1, true, &a)) return;
+  if (!lv__api_ask(call, arg, 1, true, &a)) return;
   lv_buf_init(&b, LV__MASTER_OUT_MAX);
   lv__show_app(&b, a.app);
   show_one(call, &b, "app");
@@ -404,51 +399,51 @@ static void get_app(lv_http_call *call, void *arg) {
 }
 
 static void get_channels(lv_http_call *call, void *arg) {
-  asked a = {0};
-  if (!ask(call, arg, 1, true, &a)) return;
+  lv__asked a = {0};
+  if (!lv__api_ask(call, arg, 1, true, &a)) return;
   list_channels(call, arg, a.app);
   lv_conf_unref(a.conf);
 }
 
 static void get_channel(lv_http_call *call, void *arg) {
-  asked a = {0};
-  if (!ask(call, arg, 2, true, &a)) return;
+  lv__asked a = {0};
+  if (!lv__api_ask(call, arg, 2, true, &a)) return;
   show_channel(call, arg, a.app, a.name);
   lv_conf_unref(a.conf);
 }
 
 static void get_keys(lv_http_call *call, void *arg) {
-  asked a = {0};
-  if (!ask(call, arg, 1, true, &a)) return;
+  lv__asked a = {0};
+  if (!lv__api_ask(call, arg, 1, true, &a)) return;
   list_keys(call, a.app->keys, a.app->n_keys);
   lv_conf_unref(a.conf);
 }
 
 static void get_key(lv_http_call *call, void *arg) {
-  asked a = {0};
-  if (!ask(call, arg, 2, true, &a)) return;
+  lv__asked a = {0};
+  if (!lv__api_ask(call, arg, 2, true, &a)) return;
   show_key(call, a.conf, a.app, a.name);
   lv_conf_unref(a.conf);
 }
 
 static void get_admins(lv_http_call *call, void *arg) {
-  asked a = {0};
-  if (!ask(call, arg, 0, false, &a)) return;
+  lv__asked a = {0};
+  if (!lv__api_ask(call, arg, 0, false, &a)) return;
   list_keys(call, a.conf->keys, a.conf->n_keys);
   lv_conf_unref(a.conf);
 }
 
 static void get_admin(lv_http_call *call, void *arg) {
-  asked a = {0};
-  if (!ask(call, arg, 1, false, &a)) return;
+  lv__asked a = {0};
+  if (!lv__api_ask(call, arg, 1, false, &a)) return;
   show_key(call, a.conf, NULL, a.name);
   lv_conf_unref(a.conf);
 }
 
 #define CHANGE(name, op, kind)                                                                     \
   static void name(lv_http_call *call, void *arg) {                                                \
-    asked a = {0};                                                                                 \
-    if (!ask(call, arg, 0, false, &a)) return;                                                     \
+    lv__asked a = {0};                                                                             \
+    if (!lv__api_ask(call, arg, 0, false, &a)) return;                                             \
     lv_conf_unref(a.conf);                                                                         \
     change(call, arg, op, kind);                                                                   \
   }
@@ -510,6 +505,10 @@ const lv__api_route lv__api_routes[] = {
       false, get_admin),
     R(DELETE, "/api/v1/keys/{id}", "deleteAdminKey", "Revokes an administrator's key", NULL, NULL,
       DROP, false, delete_admin),
+    R(GET, "/api/v1/usage", "getUsage", "What apps have used, by time", NULL, "Usage", LIST " 503",
+      2, lv__api_usage),
+    R(GET, APP "/usage", "getAppUsage", "What one app has used, by time", NULL, "Usage",
+      LIST " 404 503", 2, lv__api_app_usage),
 };
 #undef R
 const uint32_t lv__api_n_routes = sizeof lv__api_routes / sizeof *lv__api_routes;

@@ -26,6 +26,8 @@ static const char *const migrations[] = {
     "CREATE TABLE object(kind INTEGER NOT NULL, app TEXT NOT NULL, name TEXT NOT NULL,"
     " body TEXT NOT NULL, created INTEGER NOT NULL, PRIMARY KEY(kind, app, name)) WITHOUT ROWID;"
     "INSERT INTO meta VALUES('revision', 0);",
+    /* 2: metering */
+    lv__usage_db_schema,
 };
 enum { FORMAT = sizeof migrations / sizeof *migrations };
 

@@ -3,6 +3,7 @@
  *   meta(name, value)                      instance, revision
  *   object(kind, app, name, body, created) apps, channels and keys made over REST; body: the fields
  *                                          of the document as JSON, of a key its hash only
+ *   usage_…                                metering: usage_db.h
  *   … and the tables of others, by the list of migrations in store.c
  *
  * WAL with synchronous FULL: a change that was answered survives power loss. PRAGMA user_version is
@@ -18,6 +19,8 @@ struct sqlite3;
 typedef struct lv_store lv_store;
 
 #define LV_STORE_FILE "master.db"
+/* Tables of others, as they were first made: statements. */
+extern const char lv__usage_db_schema[]; /* usage_db.c */
 enum { LV_STORE_WHY = 512, LV_STORE_INSTANCE = 17 };
 
 /* Opens or creates DIR/master.db, mode 0600, checks its integrity and applies migrations. Errors:

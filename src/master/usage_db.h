@@ -9,8 +9,6 @@
 #include "master/usage.h"
 #include <sqlite3.h>
 
-/* The tables, to be made once (SQL, several statements). */
-extern const char lv__usage_db_schema[];
 enum { LV_USAGE_KEEP_MINUTES = 48 * 60, LV_USAGE_KEEP_HOURS = 400 * 24 };
 
 /* 1 and the addresses; 0: none stored yet; LV_E_IO. */

@@ -3,11 +3,12 @@ across crashes. docs/usage.md has the definitions."""
 import asyncio
 import base64
 import contextlib
+import datetime
 import json
-import os
 import sqlite3
 import threading
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -325,7 +326,7 @@ UNITS = ("messages_in", "messages_out", "connection_minutes", "channel_minutes",
 
 def book(s, app="dev", table="usage_hour"):
     """What is written down, straight from the store."""
-    with contextlib.closing(sqlite3.connect(f"file:{s.data}/usage.db?mode=ro", uri=True)) as db:
+    with contextlib.closing(sqlite3.connect(f"file:{s.data}/master.db?mode=ro", uri=True)) as db:
         row = db.execute(f"SELECT {','.join(f'TOTAL({u})' for u in UNITS)} FROM {table} "
                          "WHERE app=?", (app,)).fetchone()
     return dict(zip(UNITS, map(int, row)))
@@ -485,26 +486,93 @@ def test_disk_fails_in_the_middle(own_server, fault):
     assert (have["messages_in"], have["bytes_in"]) == (log.steps, log.bytes)
 
 
-def test_book_is_not_needed_to_serve(s):
-    """Without its book a server serves and counts; the book catches up."""
-    s.stop()
-    path = f"{s.data}/usage.db"
-    for end in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(path + end, f"{path}.away{end}")
-    os.mkdir(path)
+def test_book_is_not_needed_to_serve(own_server):
+    """While its book cannot be written a server serves and counts; the book catches up."""
+    s = own_server(config=lvconf.doc([lvconf.app()]))
+    disk = Disk(s)
     s.start()
     pub = s.connected("pub")
+    pub.publish("data/k", b"v", 1)
+    written(s, messages_in=1)
+    disk.set(match=b"master.db", sync_n=ENDLESS)
     for i in range(10):
         pub.publish("data/k", b"v", 1)
-    settles(s, messages_in=10)
-    assert "cannot be written down" in s.log()
-    os.rmdir(path)
-    wait(lambda: os.path.exists(path) and book_or_none(s) == 10, "the book")
+    settles(s, messages_in=11)
+    wait(lambda: "usage cannot be written down" in s.log(), "the warning")
+    assert book(s)["messages_in"] == 1
+    disk.heal()
+    written(s, messages_in=11)
 
 
-def book_or_none(s):
+# ---- asked ----
+
+
+def api(s, path, status=200, key="root", **q):
+    r = urllib.request.Request(
+        f"http://{s.http[0]}:{s.http[1]}/api/v1{path}?{urllib.parse.urlencode(q)}",
+        headers={"Authorization": "Bearer " + lvconf.key_text(key)} if key else {})
     try:
-        return book(s)["messages_in"]
-    except sqlite3.OperationalError:
-        return None
+        with urllib.request.urlopen(r, timeout=DEADLINE) as a:
+            assert a.status == status
+            return json.load(a)
+    except urllib.error.HTTPError as e:
+        assert e.code == status, e.read()
+        return json.load(e)
+
+
+def seconds(text):
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+@pytest.fixture
+def asked(own_server):
+    apps = [lvconf.app(), lvconf.app("two", [lvconf.key("full2", lvconf.ALL, lvconf.ALL)])]
+    root = {k: v for k, v in lvconf.key("root").items() if k in ("id", "hash")}
+    return own_server(config=lvconf.doc(apps, keys=[root])).start()
+
+
+def test_rest(asked):
+    s = asked
+    for i in range(3):
+        post(s, "data/k", value(6000))
+    post(s, "data/k", b"x", secret="full2")
+    want = {"dev": (6, 3 * 6005), "two": (1, 6)}
+    wait(lambda: api(s, "/usage", step="total")["total"]["messages_in"] == 7, "the book")
+    now = time.time()
+    for step, size in (("minute", 60), ("hour", 3600), ("day", 86400)):
+        a = api(s, "/usage", step=step)
+        assert a["step"] == step and "next" not in a
+        assert seconds(a["from"]) % size == seconds(a["to"]) % size == 0
+        assert seconds(a["from"]) < now < seconds(a["to"]) + 2 * size
+        for item in a["items"]:
+            assert set(item) == {"app", "from", "to", *UNITS}
+            assert seconds(item["to"]) - seconds(item["from"]) == size
+        for app, (steps_, bytes_) in want.items():
+            mine = [x for x in a["items"] if x["app"] == app]
+            assert sum(x["messages_in"] for x in mine) == steps_
+            assert sum(x["bytes_in"] for x in mine) == bytes_
+        assert a["total"]["messages_in"] == 7
+    a = api(s, "/usage", step="total")
+    assert [(x["app"], x["messages_in"]) for x in a["items"]] == [("dev", 6), ("two", 1)]
+    a = api(s, "/apps/two/usage", step="total")
+    assert [x["app"] for x in a["items"]] == ["two"] and a["total"]["bytes_in"] == 6
+    # one at a time, and nothing outside of from … to
+    first = api(s, "/usage", step="total", limit=1)
+    second = api(s, "/usage", step="total", limit=1, after=first["next"])
+    assert [x["app"] for x in first["items"] + second["items"]] == ["dev", "two"]
+    assert "next" not in second and first["total"] == second["total"]
+    past = {"from": "2020-01-01T00:00:00Z", "to": "2020-01-02T00:00:00Z"}
+    assert api(s, "/usage", **past)["items"] == []
+
+
+def test_rest_refuses(asked):
+    s = asked
+    for q in ({"step": "week"}, {"from": "yesterday"}, {"to": "1"}, {"limit": "0"},
+              {"limit": "1001"}, {"after": "x"}, {"after": "-1.dev"},
+              {"from": "2021-01-01T00:00:00Z", "to": "2020-01-01T00:00:00Z"}):
+        a = api(s, "/usage", 400, **q)
+        assert set(a) == {"error", "code"} and a["code"] == "INVALID", a
+    assert api(s, "/apps/nobody/usage", 404)["code"] == "NOT_FOUND"
+    api(s, "/usage", 401, key=None)
+    api(s, "/usage", 403, key="full")
+    api(s, "/apps/dev/usage", 403, key="full")

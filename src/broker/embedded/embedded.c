@@ -198,6 +198,7 @@ static int open_lane(lv_embedded *b, uint8_t log, char *why) {
   }
   uint64_t end = lv_elog_end(l->elog);
   atomic_store(&l->visible, end);
+  l->opened = end;
   lv__tail_init(&l->tail, b->conf.tail_bytes, end);
   lv__lane_epoch(l);
   return load_lane(l, why);

@@ -106,6 +106,7 @@ typedef struct lv_lane {
   /* visibility */
   pthread_mutex_t vis;
   _Atomic uint64_t visible; /* lsn */
+  uint64_t opened;          /* what it was when the log was opened */
   _Atomic uint64_t gone;    /* behind the newest message that retention removed, of any channel */
   lv_tail tail;
   lv_state state;

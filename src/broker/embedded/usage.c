@@ -70,10 +70,10 @@ static void tell_block(lv_lane *l, const lv_block *block, uint32_t bytes, lv_usa
   }
 }
 
-int lv_embedded_usage_since(lv_broker *base, uint8_t log, uint64_t lsn, uint64_t until,
-                            lv_usage_rec_fn *fn, void *arg) {
+int lv_embedded_usage_since(lv_broker *base, uint8_t log, uint64_t lsn, lv_usage_rec_fn *fn,
+                            void *arg) {
   lv_lane *l = &lv__embedded(base)->lane[log];
-  uint64_t oldest = lv_elog_oldest(l->elog);
+  uint64_t until = l->opened, oldest = lv_elog_oldest(l->elog);
   if (lsn < oldest) lsn = oldest;
   while (lsn < until) {
     lv_block *block = NULL;
