@@ -341,7 +341,7 @@ class Mix:
             channel, how = rng.choice(channels), (i + k) % 5
             if how == 4:
                 c = self.mqtt()
-                c.subscribe(f"{channels[1]}/#", qos=rng.choice([0, 1, 2]))
+                c.subscribe(f"{channels[-1]}/#", qos=rng.choice([0, 1, 2]))
                 with contextlib.suppress(TimeoutError):
                     for _ in range(rng.randrange(10)):
                         c.recv(0.05)
@@ -403,5 +403,5 @@ class Mix:
         self.spawn(self.work, self.flood, channels, n)
         for k in range(3):
             self.spawn(self.work, self.flapper, channels, rounds, k)
-        self.spawn(self.work, self.steady, channels[1], 200)
-        self.spawn(self.work, self.ender, channels[1], 6, f"ender{self.seed}")
+        self.spawn(self.work, self.steady, channels[-1], 200)
+        self.spawn(self.work, self.ender, channels[-1], 6, f"ender{self.seed}")
