@@ -11,7 +11,7 @@ build=(gcc libc6-dev meson ninja-build pkg-config python3-minimal libuv1-dev lib
 test=(clang clang-format libclang-rt-14-dev llvm libcmocka-dev python3 python3-pytest
       python3-pytest-timeout python3-pytest-xdist
       python3-cryptography python3-jwt python3-msgpack python3-paho-mqtt python3-websocket
-      python3-websockets python3-selenium chromium chromium-driver mosquitto
+      python3-websockets python3-yaml prometheus python3-selenium chromium chromium-driver mosquitto
       mosquitto-clients curl procps iproute2)
 bench=(mosquitto nats-server libwslay-dev nginx-light libnginx-mod-nchan)
 build+=(libarchive-dev)

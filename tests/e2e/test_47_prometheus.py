@@ -81,6 +81,14 @@ def test_each_alert_is_tested_firing_and_silent():
     assert {c["alertname"] for t in load(TESTS)["tests"] for c in t["alert_rule_test"]} == set(names)
 
 
+def test_each_alert_is_described():
+    with open(os.path.join(ROOT, "docs", "monitoring.md"), encoding="utf-8") as f:
+        told = re.findall(r"^\| (Lavva\w+) \| (\w+) \| ([\w ]+) \| (.*) \|$", f.read(), re.M)
+    want = [(a["alert"], a["labels"]["severity"], a.get("for", "at once"),
+             a["annotations"]["description"].strip()) for a in alerts()]
+    assert told == want
+
+
 @pytest.mark.parametrize("threshold", ["> 1e18", "> -1e18"], ids=["never", "always"])
 def test_a_wrong_threshold_is_seen(tmp_path, threshold):
     """The rule tests can fail: with thresholds out of reach, or below everything and no waiting,
