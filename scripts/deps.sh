@@ -7,10 +7,10 @@
 set -euo pipefail
 
 build=(gcc libc6-dev meson ninja-build pkg-config python3-minimal libuv1-dev libssl-dev libyaml-dev
-       zlib1g-dev libjansson-dev libmosquitto-dev libsqlite3-dev libjs-dygraphs openssl)
+       zlib1g-dev libjansson-dev libmosquitto-dev libsqlite3-dev libcurl4-openssl-dev libjs-dygraphs openssl)
 test=(clang clang-format libclang-rt-14-dev llvm libcmocka-dev python3 python3-pytest
       python3-pytest-timeout python3-pytest-xdist
-      python3-cryptography python3-jwt python3-msgpack python3-paho-mqtt python3-websocket
+      python3-cryptography python3-jwt python3-jsonschema python3-msgpack python3-paho-mqtt python3-websocket
       python3-websockets python3-yaml prometheus python3-selenium chromium chromium-driver mosquitto
       mosquitto-clients curl procps iproute2)
 bench=(mosquitto nats-server libwslay-dev nginx-light libnginx-mod-nchan)

@@ -52,6 +52,8 @@ int lv_gateway_loop_init(lv_gateway *g, lv_loop *loop) {
     return err;
   }
   lv_pub_on_drained(lv_shard_pub(gl->shard), drained, gl);
+  gl->watch = (lv_shard_watch){.fn = lv__ws_publish_reloaded, .arg = gl};
+  lv_shard_watch_add(gl->shard, &gl->watch);
   g->loops[loop->index] = gl;
   return 0;
 }

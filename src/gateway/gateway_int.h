@@ -18,6 +18,8 @@ typedef struct lv_gw_loop {
   lv_pub *pub;                 /* of what comes without a session (publish.c) */
   lv_gw_rate *rates;           /* LV_GW_RATES */
   struct lv_ws_pub *ws_paused; /* wait for that queue to drain */
+  struct lv_ws_pub *ws_all;    /* every one that is connected */
+  lv_shard_watch watch;        /* a new document: their keys are looked at again */
   char epoch[LV_DURABILITY_COUNT]
             [LV_EPOCH_SIZE]; /* of the logs, as of this count of the broker's */
   uint32_t epochs;

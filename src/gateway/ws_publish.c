@@ -43,10 +43,11 @@ typedef struct lv_ws_pub {
   lv_auth *auth;
   lv_auth_term *term; /* of a token; NULL: none */
   struct lv_ws_pub *paused_next;
-  frame *first, **tail; /* to be answered */
-  uint32_t due;         /* so many */
-  uint32_t slot;        /* in app_conns */
-  uint32_t use_since;   /* lv_use_connect */
+  struct lv_ws_pub *next, **at; /* of the loop's, while it is connected */
+  frame *first, **tail;         /* to be answered */
+  uint32_t due;                 /* so many */
+  uint32_t slot;                /* in app_conns */
+  uint32_t use_since;           /* lv_use_connect */
   uint8_t proto;
   bool msgpack, paused, waiting, draining; /* paused: for the broker; waiting: for answers */
   lv_slice channel, pid;
@@ -150,6 +151,27 @@ static bool still_welcome(lv_ws_pub *ws) {
   lv_auth_unref(ws->auth);
   ws->auth = auth;
   return true;
+}
+
+void lv__ws_publish_reloaded(void *gw_loop, lv_conf *conf) {
+  lv_gw_loop *gl = gw_loop;
+  (void)conf; /* the shard's by now */
+  for (lv_ws_pub *ws = gl->ws_all, *next; ws; ws = next) {
+    next = ws->next;
+    if (!ws->w->closing && !still_welcome(ws)) lv_ws_close(ws->w, LV_WS_POLICY, "key revoked");
+  }
+}
+
+static void list_add(lv_ws_pub *ws) {
+  ws->next = ws->gl->ws_all;
+  ws->at = &ws->gl->ws_all;
+  if (ws->next) ws->next->at = &ws->next;
+  *ws->at = ws;
+}
+
+static void list_del(lv_ws_pub *ws) {
+  *ws->at = ws->next;
+  if (ws->next) ws->next->at = ws->at;
 }
 
 static void hold_back(lv_ws_pub *ws) {
@@ -260,6 +282,7 @@ static void on_shutdown(lv_ws_conn *w) {
 static void on_close(lv_ws_conn *w, int err) {
   lv_ws_pub *ws = of(w);
   (void)err;
+  list_del(ws);
   atomic_fetch_sub(&ws->gl->gateway->app_conns[ws->slot], 1);
   lv_gauge(lv_metrics_row(ws->gl->loop->metrics, ws->auth->app_id, ws->proto), LV_G_CLIENTS, -1);
   lv_use_disconnect(ws->gl->loop->metrics, ws->auth->app_id, ws->use_since, ws->gl->loop->now);
@@ -358,6 +381,7 @@ static void on_call(lv_http_call *call, void *arg) {
   ws->proto = tls ? LV_KPI_WSS : LV_KPI_WS;
   ws->w = lv_ws_upgrade(call, &g->ws_publish[lv_shard_conf(gl->shard)->compression], ws);
   if (ws->w) {
+    list_add(ws);
     ws->term = lv_auth_term_new(gl->loop, auth, token_over, ws);
     lv_gauge(lv_metrics_row(gl->loop->metrics, auth->app_id, ws->proto), LV_G_CLIENTS, 1);
     ws->use_since = lv_use_connect(gl->loop->metrics, auth->app_id, gl->loop->now);

@@ -325,6 +325,10 @@ static void create(lv_master *m, lv__change *c, const lv_conf *conf, lv_arena *a
   if (key) make_key(a, c, doc);
   const lv__doc *named = lv__doc_get(doc, key ? "id" : "name");
   lv_slice name = named ? named->text : (lv_slice){NULL, 0};
+  if (named && named->type != LV_JSON_STRING && !named->first && named->type < LV_JSON_ARRAY) {
+    fail(c, 422, "CONFIG", "%s: a text is expected", key ? "id" : "name");
+    return;
+  }
   const void *have = name.n ? in_force(conf, c->kind, c->app, name, &source) : NULL;
   const lv_key *other = key && name.n && !have ? lv_conf_key_by_id(conf, name) : NULL;
   if (other) source = other->source;
@@ -385,6 +389,18 @@ static lv__doc *body_of(lv__change *c, lv_arena *a) {
   return clean;
 }
 
+/* What is in an app are objects of their own. */
+static bool has_lists(lv__change *c, const lv__doc *doc) {
+  static const char *const lists[] = {"channels", "keys"};
+  for (int i = 0; c->kind == LV_CONF_APP && i < 2; i++) {
+    if (!lv__doc_get(doc, lists[i])) continue;
+    fail(c, 422, "CONFIG", "%s: made by themselves, with POST /api/v1/apps/APP/%s", lists[i],
+         lists[i]);
+    return true;
+  }
+  return false;
+}
+
 void lv__master_change(lv_master *m, lv__change *c) {
   lv_arena a;
   char why[LV__MASTER_WHY] = "";
@@ -393,7 +409,7 @@ void lv__master_change(lv_master *m, lv__change *c) {
   lv_arena_init(&a, 0, 8 * LV__MASTER_BODY_MAX);
   bool inside = c->kind == LV_CONF_CHANNEL || c->kind == LV_CONF_KEY;
   lv__doc *doc = c->op == LV__OP_DELETE ? NULL : body_of(c, &a);
-  if (c->op != LV__OP_DELETE && !doc) {
+  if (c->op != LV__OP_DELETE && (!doc || has_lists(c, doc))) {
     /* told */
   } else if (inside && !lv_conf_app(conf, c->app)) {
     fail(c, 404, "NOT_FOUND", "no such app");

@@ -102,7 +102,7 @@ void lv__show_app(lv_buf *b, const lv_app *app);
 void lv__show_channel(lv_buf *b, const lv_chan_conf *chan);
 void lv__show_key(lv_buf *b, const lv_key *key);
 /* A channel of the broker that no document declares, as it is. */
-lv_chan_conf lv__auto_channel(const lv_chan *chan);
+lv_chan_conf lv__auto_channel(const lv_app *app, const lv_chan *chan);
 /* Whether an undeclared channel is there: one that holds messages. */
 bool lv__auto_alive(const lv_chan *chan);
 

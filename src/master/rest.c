@@ -197,9 +197,7 @@ static void chans_auto(void *arg, const lv_chan *chan, uint64_t bytes) {
   (void)bytes;
   if (!lv_slice_eq(chan->app, c->app->name) || !lv__auto_alive(chan)) return;
   if (lv_conf_channel(c->app, chan->name)) return;
-  lv_chan_conf conf = lv__auto_channel(chan);
-  conf.slow_hub = c->app->channel_defaults.slow_hub;
-  chans_add(c, conf);
+  chans_add(c, lv__auto_channel(c->app, chan));
 }
 
 static int chan_cmp(const void *a, const void *b) {
@@ -240,8 +238,7 @@ static void show_channel(lv_http_call *call, lv_master *m, const lv_app *app, lv
   if (declared) {
     lv__show_channel(&b, declared);
   } else if (chan && lv__auto_alive(chan)) {
-    lv_chan_conf conf = lv__auto_channel(chan);
-    conf.slow_hub = app->channel_defaults.slow_hub;
+    lv_chan_conf conf = lv__auto_channel(app, chan);
     lv__show_channel(&b, &conf);
   }
   show_one(call, &b, "channel");

@@ -29,16 +29,18 @@ void lv__show_key(lv_buf *b, const lv_key *key) {
   lv_buf_printf(b, ",\"origin\":\"%s\"}", lv__source_name(key->source));
 }
 
-lv_chan_conf lv__auto_channel(const lv_chan *chan) {
-  return (lv_chan_conf){.app = chan->app,
-                        .name = chan->name,
-                        .durability = chan->durability,
-                        .content = chan->content,
-                        .slow = chan->slow,
-                        .keep_ms = chan->keep_ms,
-                        .keep_bytes = chan->keep_bytes,
-                        .keep_count = chan->keep_count,
-                        .source = LV_SOURCE_AUTO};
+lv_chan_conf lv__auto_channel(const lv_app *app, const lv_chan *chan) {
+  lv_chan_conf c = app->channel_defaults; /* what the broker does not keep */
+  c.app = chan->app;
+  c.name = chan->name;
+  c.durability = chan->durability;
+  c.content = chan->content;
+  c.slow = chan->slow;
+  c.keep_ms = chan->keep_ms;
+  c.keep_bytes = chan->keep_bytes;
+  c.keep_count = chan->keep_count;
+  c.source = LV_SOURCE_AUTO;
+  return c;
 }
 
 bool lv__auto_alive(const lv_chan *chan) {
