@@ -3,10 +3,11 @@ server with a configuration, and a store without a server."""
 import json
 import os
 import re
+import subprocess
 
 import pytest
 
-from harness import cli, wait
+from harness import BIN, DEADLINE, ROOT, cli, wait
 from test_40_control import Api, document, publish
 
 pytestmark = pytest.mark.lavva_only
@@ -163,3 +164,18 @@ def test_first_admin_key(own_server):
 def test_key_of_the_instance_is_not_made_twice(dev):
     out = cli("key", "create", "admin", "--admin", "--data", dev.data)
     assert out.returncode == 1 and "exists already" in out.stderr
+
+
+def test_commands_of_the_docs(own_server):
+    """docs/control.md, typed, each block on an instance of its own."""
+    with open(os.path.join(ROOT, "docs", "control.md"), encoding="utf-8") as f:
+        blocks = re.findall(r"^```sh\n(.*?)^```$", f.read(), re.M | re.S)
+    assert len(blocks) == 2
+    s = own_server().start()
+    path = os.path.dirname(BIN) + ":" + os.environ["PATH"]
+    for body in blocks:
+        out = subprocess.run(["bash", "-eu", "-c", body], cwd=s.dir, capture_output=True, text=True,
+                             env={**s.cli_env(), "PATH": path}, timeout=DEADLINE)
+        assert out.returncode == 0 and "error" not in out.stdout + out.stderr, out
+    assert "pos" in subprocess.run(["bash", "-eu", "-c", blocks[0]], cwd=s.dir, capture_output=True,
+                                   text=True, env={**s.cli_env(), "PATH": path}).stdout
