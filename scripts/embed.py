@@ -3,7 +3,8 @@
 
 usage: embed.py OUT.c NAME=FILE…
 
-Called by the build (src/web/meson.build). The result depends on the files alone: no times.
+All of them together have a version, the hash of their bytes; `@VERSION@` in a page stands for it, so
+that what a page loads can be kept by browsers forever. Called by the build (src/web/meson.build). The result depends on the files alone: no times.
 """
 import gzip
 import hashlib
@@ -19,11 +20,15 @@ def array(name, data):
 
 
 def main():
-    out, parts, table = sys.argv[1], [], []
-    for i, arg in enumerate(sys.argv[2:]):
+    out, parts, table, read = sys.argv[1], [], [], []
+    for arg in sys.argv[2:]:
         name, path = arg.split("=", 1)
         with open(path, "rb") as f:
-            data = f.read()
+            read.append((name, f.read()))
+    version = hashlib.sha256(b"".join(name.encode() + data for name, data in read)).hexdigest()[:12]
+    for i, (name, data) in enumerate(read):
+        if name.endswith(".html"):
+            data = data.replace(b"@VERSION@", version.encode())
         packed = gzip.compress(data, 9, mtime=0)
         kind = TYPES[name.rsplit(".", 1)[1]]
         tag = hashlib.sha256(data).hexdigest()[:16]
@@ -33,7 +38,8 @@ def main():
     with open(out, "w", encoding="ascii") as f:
         f.write("/* Made by scripts/embed.py. */\n#include \"web/web_int.h\"\n" + "".join(parts)
                 + "const lv__web_file lv__web_files[] = {\n" + "".join(table)
-                + f"}};\nconst uint32_t lv__web_n_files = {len(table)};\n")
+                + f"}};\nconst char lv__web_version[] = \"{version}\";\n"
+                + f"const uint32_t lv__web_n_files = {len(table)};\n")
 
 
 main()

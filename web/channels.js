@@ -1,143 +1,153 @@
-/* Channels with their rates; of one of them the latest value of each key and a live tail. */
-import { h, short, clock, value, table, whole, count as counted } from "./dom.js";
+/* Channels with their rates; of one of them the last message of each key and a live tail. */
+import { h, short, empty, whole, count as counted } from "./dom.js";
 import { feed } from "./metrics.js";
-import { who, onChange } from "./state.js";
+import { who, all, onChange } from "./state.js";
 import { Chart } from "./chart.js";
 import { Live } from "./live.js";
 import { Tail } from "./tail.js";
+import { Latest } from "./latest.js";
+import { Picker } from "./picker.js";
 
-const SHOWN = 200, KEYS = 500;
-
-/* "app/channel" → rate in, from the samples of two readings. */
-function rates() {
-  const before = new Map(), out = [];
-  if (!feed.now) return out;
-  const name = "lavva_channel_in_messages_total";
-  for (const s of (feed.before && feed.before.sample.get(name)) || []) before.set(`${s.labels.app}/${s.labels.channel}`, s.value);
-  const dt = feed.before ? (feed.now.t - feed.before.t) / 1000 : NaN;
-  for (const s of feed.samples(name)) {
-    if (s.labels.channel === "_unknown") continue;
-    const id = `${s.labels.app}/${s.labels.channel}`;
-    out.push({ app: s.labels.app, channel: s.labels.channel, total: s.value, rate: Math.max(0, (s.value - (before.get(id) || 0)) / dt) });
-  }
-  return out;
-}
+const NAME = /^(?!_)[A-Za-z0-9._-]{1,64}$/;
+const rate = v => (Number.isFinite(v) ? `${short(v)}/s` : "–");
 
 class Detail {
-  constructor(app, channel) {
-    this.app = app;
-    this.channel = channel;
-    this.keys = new Map();
-    this.history = [];
-    this.chart = new Chart({ title: `${channel}: messages in`, series: [{ name: "in", color: "--s1", get: r => r.in }], format: v => `${short(v)}/s` });
+  constructor(c) {
+    this.c = c;
+    const known = () => feed.channels.get(c.id);
+    this.chart = new Chart({ title: `${c.channel}: messages in`, axis: short, format: rate,
+      series: [{ name: "in", color: "--s1", get: r => r.in }], rows: () => (known() ? known().rows : []),
+      idle: () => h("span", null, known() ? `${whole(known().total)} since the start` : "not counted by itself in /metrics") });
+    this.now = h("div.big", { id: "channel-rate" }, h("span", null, "–"));
     this.state = h("p.note", { role: "status" }, "connecting…");
-    this.latest = h("div", { id: "latest" });
+    this.latest = new Latest();
     this.tail = new Tail();
     this.el = h("div.stack", null,
-      h("section.card", { "aria-label": "Rate" }, h("div.top", null, h("h2", null, channel), h("span.pill", null, app)), this.state, this.chart.box, this.chart.legend),
-      h("section.card", { "aria-label": "Latest values" }, h("h2", null, "Last message of each key"), this.latest),
-      h("section.card", { "aria-label": "Live tail" }, h("h2", null, "Live tail"), this.tail.controls(), this.tail.box));
+      h("section.card.kpi", { "aria-labelledby": "channel-name" },
+        h("div.top", null, h("h2", { id: "channel-name" }, c.channel), h("span.pill", null, c.app)), this.state, this.now, this.chart.box, this.chart.legend),
+      h("section.card", { "aria-labelledby": "latest-name" },
+        h("div.top", null, h("h2", { id: "latest-name" }, "Last message of each key"), this.latest.find), this.latest.el),
+      h("section.card", { "aria-labelledby": "tail-name" }, h("h2", { id: "tail-name" }, "Live tail"), this.tail.controls(), this.tail.box));
     this.connect();
+  }
+
+  say(text, kind) {
+    this.state.textContent = text;
+    this.state.className = kind === "bad" ? "note error" : "note";
   }
 
   connect() {
     if (this.live) this.live.end();
     this.live = null;
     if (!who.key) {
-      this.state.textContent = "Enter an API key (Keys, above) to see this channel's messages.";
+      this.say("Enter an API key of this app under Keys, above, to see its messages.");
       return;
     }
-    this.live = new Live(this.channel, {
-      message: m => this.take(m),
-      state: (text, good) => {
-        this.state.textContent = text;
-        this.state.classList.toggle("error", !good);
-      },
+    if (who.app && who.app !== this.c.app) {
+      this.say(`The key in this tab is of app ${who.app}: enter one of ${this.c.app} under Keys, above.`);
+      return;
+    }
+    this.say("connecting…");
+    this.live = new Live(this.c.channel, {
+      message: m => { this.latest.message(m); this.tail.message(m); },
+      state: (text, kind) => this.say(text, kind),
       gap: (from, to, reason) => this.tail.told(`not to be had any more: what lies between ${from} and ${to} (${reason})`),
     });
   }
 
-  take(m) {
-    this.keys.delete(m.key);               // to the end: the order of a Map is that of insertion
-    this.keys.set(m.key, m);
-    if (this.keys.size > KEYS) this.keys.delete(this.keys.keys().next().value);
-    this.tail.message(m);
-    if (!this.frame) this.frame = requestAnimationFrame(() => this.draw());
-  }
-
-  draw() {
-    this.frame = 0;
-    const rows = [...this.keys.values()].reverse().map(m => [h("span.mono", null, m.key || "(no key)"), h("span.mono", null, value(m.val, 200)), clock(m.tms)]);
-    this.latest.replaceChildren(table(`${counted(this.keys.size, "key")}, newest first`, [{ name: "key" }, { name: "value" }, { name: "time", num: true }], rows.slice(0, 100), "No message yet."));
-  }
-
-  rate(t, v) {
-    this.history.push({ t, in: v });
-    if (this.history.length > 900) this.history.shift();
-    this.chart.draw(this.history);
+  update() {
+    const known = feed.channels.get(this.c.id);
+    this.now.firstChild.textContent = rate(known ? known.rate : NaN);
+    this.chart.draw();
   }
 
   end() {
     if (this.live) this.live.end();
-    cancelAnimationFrame(this.frame);
+    this.latest.end();
     this.tail.end();
-    this.chart.forget();
+    this.chart.end();
   }
 }
 
 export function channels(main) {
-  let detail = null, chosen = "";
-  const find = h("input", { type: "search", id: "find", placeholder: "search", "aria-label": "Search channels", oninput: () => update() });
-  const list = h("ul.list", { "aria-label": "Channels" });
+  let detail = null, chosen = "", listed = [], calm = 0, ended = false;
+  const find = h("input", { type: "search", id: "find", placeholder: "Search or name a channel", "aria-label": "Search channels", oninput: () => update(true) });
   const count = h("p.note", { role: "status" });
-  const right = h("div", { id: "detail" }, h("p.card.empty", null, "Choose a channel."));
+  const picker = new Picker("Channels", {
+    draw: c => [h("span.name", null, c.label), h("span.soft", null, c.open ? "open" : rate(c.rate))],
+    chosen: c => c.id === chosen,
+    choose: open,
+  });
+  const none = empty("No channel yet. The first message to one shows it here.", { kind: "channels" });
+  const right = h("div", { id: "detail" }, h("div.card", null, empty("Choose a channel to see its messages as they come.", { kind: "channels" })));
   main.append(h("div.head", null, h("h1", null, "Channels")),
-    h("div.split", null, h("section.card", { "aria-label": "Channels" }, find, count, list), right));
+    h("div.split", null, h("section.card.side", { "aria-label": "All channels" }, find, count, none, picker.el), right));
 
   function open(c) {
+    if (detail && chosen === c.id) return;
     if (detail) detail.end();
-    chosen = `${c.app}/${c.channel}`;
-    detail = new Detail(c.app, c.channel);
+    chosen = c.id;
+    detail = new Detail(c);
     right.replaceChildren(detail.el);
-    detail.draw();
-    update();
+    detail.update();
+    if (c.open) find.value = "";
+    update(true);
+    if (matchMedia("(max-width: 760px)").matches) right.scrollIntoView();
   }
 
-  function entry(c) {
-    const b = h("button", { type: "button", onclick: () => open(entries.get(b.dataset.id)) }, h("span"), h("span"));
-    b.dataset.id = `${c.app}/${c.channel}`;
-    return h("li", null, b);
+  /* Channels that /metrics counts, and with an administrator's key those that it does not name. */
+  function everything() {
+    const by = new Map();
+    for (const c of feed.channels.values()) if (c.channel !== "_other") by.set(c.id, c);
+    for (const c of listed) if (!by.has(c.id)) by.set(c.id, c);
+    return [...by.values()];
   }
-  const entries = new Map(), items = new Map();
 
-  function update() {
-    const apps = new Set(), want = find.value.toLowerCase();
-    const found = rates().filter(c => { apps.add(c.app); return `${c.app}/${c.channel}`.toLowerCase().includes(want); });
-    found.sort((a, b) => (b.rate || 0) - (a.rate || 0) || b.total - a.total || (a.channel < b.channel ? -1 : 1));
-    count.textContent = found.length > SHOWN ? `${counted(found.length, "channel")}, the ${SHOWN} busiest shown: search for others` : counted(found.length, "channel");
-    entries.clear();
-    const shown = found.slice(0, SHOWN).map(c => {
-      const id = `${c.app}/${c.channel}`;
-      entries.set(id, c);
-      if (!items.has(id)) items.set(id, entry(c));
-      const b = items.get(id).firstChild;
-      b.firstChild.textContent = apps.size > 1 ? id : c.channel;
-      b.lastChild.textContent = Number.isFinite(c.rate) ? `${short(c.rate)}/s` : "–";
-      b.setAttribute("aria-current", String(id === chosen));
-      return items.get(id);
-    });
-    for (const id of items.keys()) if (!entries.has(id)) items.delete(id);
-    /* Whoever is on an entry stays there: while the list has the focus its order is kept. */
-    if (!list.contains(document.activeElement) || list.childElementCount !== shown.length) list.replaceChildren(...shown);
-    const mine = entries.get(chosen);
-    if (detail && mine && feed.now && feed.now.t !== detail.seen) {
-      detail.seen = feed.now.t;
-      detail.rate(feed.now.t, mine.rate);
+  async function list() {
+    if (!who.admin) return;
+    try {
+      const apps = await all("/apps"), found = [];
+      for (const app of apps) {
+        for (const c of await all(`/apps/${encodeURIComponent(app.name)}/channels`))
+          found.push({ id: `${app.name}/${c.name}`, app: app.name, channel: c.name, rate: NaN, total: 0 });
+        if (ended) return;
+      }
+      listed = found;
+      update(true);
+    } catch { /* those of /metrics remain */ }
+  }
+
+  function update(now) {
+    if (detail) detail.update();
+    /* The order follows the rates, but not under the hand of whoever is choosing. */
+    const busy = picker.el.matches(":hover, :focus");
+    if (!now && (busy || (feed.now && feed.now.t < calm))) {
+      picker.show();
+      return;
     }
+    calm = (feed.now ? feed.now.t : 0) + 4000;
+    const text = find.value.trim(), want = text.toLowerCase(), known = everything();
+    const apps = new Set(known.map(c => c.app));
+    const found = known.filter(c => c.id.toLowerCase().includes(want));
+    for (const c of found) c.label = apps.size > 1 ? c.id : c.channel;
+    const key = c => (Number.isFinite(c.rate) ? Math.round(c.rate) : -1);
+    found.sort((a, b) => key(b) - key(a) || (a.channel < b.channel ? -1 : a.channel > b.channel ? 1 : 0));
+    if (NAME.test(text) && !known.some(c => c.channel === text))
+      found.push({ id: `${who.app || "dev"}/${text}`, app: who.app || "dev", channel: text, label: `“${text}”`, rate: NaN, open: true });
+    const real = found.filter(c => !c.open).length;
+    const other = [...feed.channels.values()].filter(c => c.channel === "_other" && c.total > 0).length;
+    count.textContent = counted(real, "channel") + (other && !listed.length ? ", and more that /metrics does not name: name them above, or give an administrator's key" : "");
+    none.hidden = found.length > 0;
+    picker.el.hidden = found.length === 0;
+    picker.set(found);
   }
-  const off = feed.on(update), offKeys = onChange(() => detail && detail.connect());
+
+  const off = feed.on(() => update(false));
+  const offKeys = onChange(() => { if (detail) detail.connect(); list(); });
+  list();
+  const again = setInterval(list, 30000);
   return {
-    end() { off(); offKeys(); if (detail) detail.end(); },
-    theme() { if (detail) detail.chart.forget(); update(); },
+    end() { ended = true; clearInterval(again); off(); offKeys(); picker.end(); if (detail) detail.end(); },
+    theme() { if (detail) { detail.chart.forget(); detail.update(); } },
   };
 }

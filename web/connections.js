@@ -1,5 +1,5 @@
 /* Who is connected, how far behind, and what was dropped or refused, and why. */
-import { h, short, whole, table, seconds } from "./dom.js";
+import { h, short, whole, table, seconds, empty } from "./dom.js";
 import { feed } from "./metrics.js";
 
 /* Samples summed by some of their labels: [[values…], sum, rate]. */
@@ -18,7 +18,7 @@ const rate = v => (Number.isFinite(v) ? `${short(v)}/s` : "–");
 
 export function connections(main) {
   const boxes = ["connections", "drops", "rejections", "consumers", "loops"].map(id => h("section.card", { id: `c-${id}` }));
-  main.append(h("div.head", null, h("h1", null, "Connections")), h("div.grid", null, boxes));
+  main.append(h("div.head", null, h("h1", null, "Connections")), h("div.columns", null, boxes));
   const [conns, drops, rejections, consumers, loops] = boxes;
 
   function update() {
@@ -29,10 +29,10 @@ export function connections(main) {
           whole(feed.total("lavva_connections_closed_total", { protocol: r.values[0] }))]), "Nobody yet."));
     drops.replaceChildren(h("h2", null, "Message drops"), table("By stage and reason",
       [{ name: "stage" }, { name: "reason" }, { name: "rate", num: true }, { name: "in all", num: true }],
-      by("lavva_drops_total", ["stage", "reason"]).filter(r => r.total).map(r => [...r.values, rate(r.rate), whole(r.total)]), "No message was dropped."));
+      by("lavva_drops_total", ["stage", "reason"]).filter(r => r.total).map(r => [...r.values, rate(r.rate), whole(r.total)]), empty("No message was dropped since the start.", { kind: "check" })));
     rejections.replaceChildren(h("h2", null, "Refused publishes"), table("By reason",
       [{ name: "reason" }, { name: "rate", num: true }, { name: "in all", num: true }],
-      by("lavva_gateway_rejected_messages_total", ["reason"]).filter(r => r.total).map(r => [...r.values, rate(r.rate), whole(r.total)]), "None was refused."));
+      by("lavva_gateway_rejected_messages_total", ["reason"]).filter(r => r.total).map(r => [...r.values, rate(r.rate), whole(r.total)]), empty("Every publish was accepted.", { kind: "check" })));
     consumers.replaceChildren(h("h2", null, "Consumers"), table("By app",
       [{ name: "app" }, { name: "sessions", num: true }, { name: "subscriptions", num: true }, { name: "pending", num: true }, { name: "behind", num: true }],
       by("lavva_subscriptions", ["app"]).map(r => [r.values[0], whole(feed.total("lavva_sessions", { app: r.values[0] })), whole(r.total),

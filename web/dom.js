@@ -1,5 +1,7 @@
 /* Elements, numbers and times as text. Whatever comes from a message or a name goes in as text,
  * never as markup. */
+import { icon } from "./icons.js";
+import { json, hex } from "./msgpack.js";
 
 /* h("p.note", {id: "x"}, "text", child, …): an element. Properties that start with "on" are
  * listeners; null and false children are left out. */
@@ -49,20 +51,26 @@ export function whole(v) {
 export function count(n, one, many) {
   return `${whole(n)} ${n === 1 ? one : many || `${one}s`}`;
 }
-export function clock(ms) {
+export function clock(ms, fine) {
   const d = new Date(ms), p = (n, w = 2) => String(n).padStart(w, "0");
-  return `${p(d.getHours())}:${p(d.getMinutes())}:${p(d.getSeconds())}`;
+  return `${p(d.getHours())}:${p(d.getMinutes())}:${p(d.getSeconds())}${fine ? `.${p(d.getMilliseconds(), 3)}` : ""}`;
 }
 
-/* A message's value as one line of text. */
+/* A message's value as one line of text; bytes as hex. */
 export function value(v, most = 2000) {
-  const text = typeof v === "string" ? v : JSON.stringify(v);
+  if (v instanceof Uint8Array) return hex(v);
+  const text = typeof v === "string" ? v : json(v);
   return text.length > most ? `${text.slice(0, most)} … (${text.length} characters)` : text;
+}
+
+/* What stands where nothing is: a drawing, a sentence, perhaps something to do about it. */
+export function empty(text, { kind = "none", action, error } = {}) {
+  return h(error ? "div.empty.error" : "div.empty", error ? { role: "alert" } : null, icon(kind), h("p", null, text), action);
 }
 
 /* A table: columns [{name, num}], rows of cells (text or elements). */
 export function table(caption, columns, rows, none) {
-  if (!rows.length) return h("p.empty", null, none || "Nothing yet.");
+  if (!rows.length) return typeof none === "object" ? none : empty(none || "Nothing yet.");
   return h("div.scroll", { tabindex: "0", role: "region", "aria-label": caption },
     h("table", null, h("caption", null, caption),
       h("thead", null, h("tr", null, columns.map(c => h(c.num ? "th.num" : "th", { scope: "col" }, c.name)))),
@@ -77,3 +85,19 @@ export function toast(text) {
   clearTimeout(toastTimer);
   toastTimer = setTimeout(() => el.classList.remove("on"), 4000);
 }
+
+/* Asks in a dialog; resolves to whether it was agreed to. */
+export function ask(question, yes) {
+  return new Promise(resolve => {
+    const d = h("dialog", { "aria-labelledby": "ask-text", onclose: () => { d.remove(); resolve(d.returnValue === "yes"); } },
+      h("form", { method: "dialog" }, h("h2", { id: "ask-text" }, question),
+        h("div.row.end", null, h("button", { value: "no", autofocus: true }, "Cancel"), h("button.primary.danger", { value: "yes" }, yes))));
+    document.body.append(d);
+    d.showModal();
+  });
+}
+
+export const field = (id, label, props) => h("div", null, h("label", { for: id }, label),
+  h("input", { id, name: id.replace(/^.-/, ""), autocomplete: "off", spellcheck: "false", ...props }));
+export const choice = (id, label, options) => h("div", null, h("label", { for: id }, label),
+  h("select", { id, name: id.replace(/^.-/, "") }, options.map(([v, t]) => h("option", { value: v }, t))));

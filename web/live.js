@@ -1,11 +1,12 @@
 /* A subscription to one channel over the hub's WebSocket, which comes back by itself and resumes
- * where it was, so that nothing is missed in between. */
+ * where it was, so that nothing is missed in between. In msgpack: bytes are bytes (msgpack.js). */
 import { who } from "./state.js";
+import { decode } from "./msgpack.js";
 
 const scheme = location.protocol === "https:" ? "wss:" : "ws:";
 
 export class Live {
-  /* on: {message(m), state(text, good), gap(from, to, reason)} */
+  /* on: {message(m), state(text, "good" | "bad" | ""), gap(from, to, reason)} */
   constructor(channel, on, { keys = "", snapshot = true } = {}) {
     this.channel = channel;
     this.on = on;
@@ -17,11 +18,12 @@ export class Live {
   }
 
   open() {
-    const q = new URLSearchParams({ channels: this.channel, apiKey: who.key, pos: "true", snapshot: String(this.snapshot) });
+    const q = new URLSearchParams({ channels: this.channel, apiKey: who.key, pos: "true", snapshot: String(this.snapshot), format: "binary", encoding: "msgpack" });
     if (this.keys) q.set("keys", this.keys);
     if (this.pos) q.set("since", this.pos);
     this.ws = new WebSocket(`${scheme}//${location.host}/ws?${q}`);
-    this.ws.onmessage = e => this.take(JSON.parse(e.data));
+    this.ws.binaryType = "arraybuffer";
+    this.ws.onmessage = e => this.take(decode(e.data));
     this.ws.onclose = e => this.closed(e);
   }
 
@@ -31,9 +33,11 @@ export class Live {
       this.on.message(m);
     } else if (m.typ === 1) {
       this.failures = 0;
-      this.on.state(`subscribed to ${m.chn}`, true);
+      this.on.state(`subscribed to ${m.chn}`, "good");
     } else if (m.typ === 9) {
       this.on.gap(m.val.from, m.val.to, m.val.reason);
+    } else if (m.typ === 6) {
+      this.on.state(m.val.error || `no longer subscribed to ${m.chn}`, "bad");
     }
   }
 
@@ -48,10 +52,11 @@ export class Live {
         const r = await fetch(`/snapshot?${q}`, { cache: "no-store" });
         if (!r.ok) why = (await r.json()).error || why;
       } catch { /* the server is away */ }
+      this.why = why;
     }
     if (this.ended) return;
-    const ms = Math.min(500 * 2 ** Math.min(this.failures, 5), 10000);
-    this.on.state(`${why}; trying again`, false);
+    const ms = Math.min(500 * 2 ** Math.min(this.failures, 5), 10000) * (0.8 + 0.4 * Math.random());
+    this.on.state(`${this.why || why}; trying again`, "bad");
     this.timer = setTimeout(() => this.open(), ms);
   }
 

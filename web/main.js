@@ -1,6 +1,7 @@
 /* Sections by the address's fragment, the keys dialog, the theme, the server's state. */
 import { who, change } from "./state.js";
 import { feed, sum } from "./metrics.js";
+import { icon } from "./icons.js";
 import { overview } from "./overview.js";
 import { channels } from "./channels.js";
 import { connections } from "./connections.js";
@@ -9,8 +10,12 @@ import { manage } from "./manage.js";
 import { trial } from "./trial.js";
 
 const SECTIONS = { overview, channels, connections, usage, manage, try: trial };
+const WORDS = { up: "", down: "no answer, trying again", refused: "/metrics wants an administrator's key", connecting: "connecting…" };
 const main = document.getElementById("main");
 let current = null, name = "";
+
+for (const a of document.querySelectorAll("#nav a")) a.prepend(icon(a.hash.slice(2)));
+document.getElementById("keys-open").prepend(icon("key"));
 
 function show() {
   const next = location.hash.slice(2) || "overview";
@@ -43,27 +48,35 @@ form.addEventListener("submit", () => {
 
 /* ---- the theme ---- */
 const root = document.documentElement, dark = matchMedia("(prefers-color-scheme: dark)");
+const themeButton = document.getElementById("theme");
 const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : dark.matches);
-document.getElementById("theme").addEventListener("click", () => {
+function drawTheme() {
+  themeButton.replaceChildren(icon(isDark() ? "sun" : "moon"));
+  if (current) current.theme();
+}
+drawTheme();
+themeButton.addEventListener("click", () => {
   root.dataset.theme = isDark() ? "light" : "dark";
   try { localStorage.setItem("lavva-theme", root.dataset.theme); } catch { /* for this page only */ }
-  if (current) current.theme();
+  drawTheme();
 });
-dark.addEventListener("change", () => current && current.theme());
+dark.addEventListener("change", drawTheme);
 
 /* ---- the server ---- */
 const status = document.getElementById("status"), text = document.getElementById("status-text");
 feed.on(() => {
   status.className = `status ${feed.state}`;
-  const up = feed.state === "up" && Date.now() / 1000 - sum(feed.now.sample, "process_start_time_seconds");
-  const info = feed.samples("lavva_build_info")[0];
-  const what = feed.state === "up" ? `${info ? info.labels.version : "up"}, up ${since(up)}` : "no answer, trying again";
+  let what = WORDS[feed.state];
+  if (feed.state === "up") {
+    const info = feed.samples("lavva_build_info")[0], ran = Date.now() / 1000 - sum(feed.now.sample, "process_start_time_seconds");
+    what = `${info ? info.labels.version : "up"}, ${since(ran)}`;
+  }
   if (text.textContent !== what) text.textContent = what;
 });
 function since(s) {
   const m = Math.floor(s / 60);
-  if (m < 1) return "less than a minute";
-  return m < 60 ? `${m} min` : m < 2880 ? `${Math.floor(m / 60)} h` : `${Math.floor(m / 1440)} days`;
+  if (m < 1) return "just started";
+  return `up ${m < 60 ? `${m} min` : m < 2880 ? `${Math.floor(m / 60)} h` : `${Math.floor(m / 1440)} days`}`;
 }
 
 addEventListener("hashchange", show);

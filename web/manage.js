@@ -1,10 +1,8 @@
 /* Apps, channels and keys over the REST API: seen, made, taken away. */
-import { h, table, toast, count } from "./dom.js";
-import { api, all, who, change, onChange } from "./state.js";
+import { h, table, toast, count, ask, empty, field, choice } from "./dom.js";
+import { api, all, who, change, onChange, refusal } from "./state.js";
 
 const list = text => text.split(/[\s,]+/).filter(Boolean);
-const field = (id, label, props) => h("div", null, h("label", { for: id }, label), h("input", { id, name: id, autocomplete: "off", spellcheck: "false", ...props }));
-const choice = (id, label, options) => h("div", null, h("label", { for: id }, label), h("select", { id, name: id }, options.map(([v, t]) => h("option", { value: v }, t))));
 
 function form(title, fields, button, act) {
   const why = h("p.error", { role: "alert" });
@@ -33,7 +31,7 @@ export function manage(main) {
   const path = () => `/apps/${encodeURIComponent(app)}`;
 
   async function remove(what, at) {
-    if (!confirm(`Delete ${what}?`)) return;
+    if (!await ask(`Delete ${what}?`, "Delete")) return;
     try { await api("DELETE", at); toast(`${what} is gone`); } catch (e) { toast(e.message); }
     refresh();
   }
@@ -69,7 +67,7 @@ export function manage(main) {
 
   async function refresh() {
     if (!who.admin) {
-      body.replaceChildren(h("p.card.empty", null, "Enter an administrator's key (Keys, above). In a development instance it is LAVVA_ADMIN_KEY in dev.env."));
+      body.replaceChildren(h("div.card", null, empty("Channels and keys are an administrator's to make. Enter that key under Keys, above; in a development instance it is LAVVA_ADMIN_KEY in dev.env.", { kind: "key" })));
       return;
     }
     try {
@@ -78,7 +76,7 @@ export function manage(main) {
       if (!found.some(a => a.name === app)) app = found.length ? found[0].name : "";
       apps.replaceChildren(...found.map(a => h("option", { value: a.name, selected: a.name === app }, a.name)));
       if (!app) {
-        body.replaceChildren(h("p.card.empty", null, "There is no app yet: lavva app create NAME"));
+        body.replaceChildren(h("div.card", null, empty("There is no app yet. Make one with: lavva app create NAME")));
         return;
       }
       const [chans, keys] = await Promise.all([all(`${path()}/channels`), all(`${path()}/keys`)]);
@@ -91,7 +89,7 @@ export function manage(main) {
         body.replaceChildren(h("section.card", { "aria-label": "Channels" }, h("h2", null, "Channels"), channelForm, channelBox),
           h("section.card", { "aria-label": "Keys" }, h("h2", null, "Keys"), keyForm, secret, keyBox));
     } catch (e) {
-      body.replaceChildren(h("p.card.empty.error", { role: "alert" }, e.status === 404 ? "This server has no REST API." : e.status === 401 ? "That is not an administrator's key." : e.message));
+      body.replaceChildren(h("div.card", null, empty(refusal(e), { kind: "key", error: true })));
     }
   }
   const offKeys = onChange(refresh);

@@ -57,3 +57,10 @@ export async function all(path, most = 20000) {
   } while (after && items.length < most);
   return items;
 }
+
+/* An error of the REST API as a sentence. */
+export function refusal(e) {
+  if (e.status === 404) return "Not available: this server has no such route.";
+  if (e.status === 401 || e.status === 403) return `Not available with the administrator's key in this tab: ${e.message}.`;
+  return e.status ? e.message : "Not available: the server does not answer.";
+}

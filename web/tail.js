@@ -1,22 +1,27 @@
-/* Newest messages as lines, at most so many of them, drawn once a frame however many come. */
-import { h, clock, value } from "./dom.js";
+/* Newest messages as lines: the last ones are kept, those that pass the filter are drawn, once a
+ * frame however many come. */
+import { h, clock, value, whole } from "./dom.js";
 
-const LINES = 200;
+const LINES = 200, KEPT = 1000;
 
 export class Tail {
   constructor() {
-    this.waiting = [];
+    this.kept = [];                      // {cells, kind}, oldest first; at most KEPT, now and then 2 ×
+    this.fresh = 0;                      // of them, not drawn yet
     this.paused = false;
-    this.missed = 0;
+    this.missed = this.seen = 0;
     this.filter = "";
-    this.list = h("ol", { "aria-label": "Newest messages" });
-    this.box = h("div.tail", { tabindex: "0", role: "log", "aria-live": "off", "aria-label": "Live tail" }, this.list);
+    this.list = h("ol");
+    this.none = h("p.empty", null, "No message yet. It appears here the moment it comes.");
+    this.box = h("div.tail", { tabindex: "0", role: "log", "aria-live": "off", "aria-label": "Live tail" }, this.none, this.list);
     this.pause = h("button", { type: "button", "aria-pressed": "false", onclick: () => this.toggle() }, "Pause");
-    this.find = h("input", { type: "search", placeholder: "only lines with…", "aria-label": "Filter the tail", oninput: () => { this.filter = this.find.value.toLowerCase(); } });
+    this.clear = h("button", { type: "button", onclick: () => this.empty() }, "Clear");
+    this.find = h("input", { type: "search", placeholder: "Only lines with…", "aria-label": "Filter the tail", oninput: () => this.refilter() });
     this.note = h("span.note", { role: "status" });
+    this.count = h("span.note");
   }
 
-  controls() { return h("div.row", null, h("div", null, this.find), this.pause, this.note); }
+  controls() { return h("div.row.tight", null, h("div", null, this.find), this.pause, this.clear, this.count, this.note); }
 
   toggle() {
     this.paused = !this.paused;
@@ -24,30 +29,61 @@ export class Tail {
     this.pause.textContent = this.paused ? "Go on" : "Pause";
     this.pause.setAttribute("aria-pressed", String(this.paused));
     this.note.textContent = "";
+    this.still = this.paused ? this.kept.slice() : null;
+    if (!this.paused) this.redraw();
   }
 
-  line(cells, kind) {
-    if (this.filter && !cells.join(" ").toLowerCase().includes(this.filter)) return;
-    if (this.paused) {
-      this.missed++;
-    } else {
-      this.waiting.push({ cells, kind });
-      if (this.waiting.length > LINES) this.waiting.shift();
-    }
+  empty() {
+    this.kept = [];
+    if (this.paused) this.still = [];
+    this.fresh = this.missed = this.seen = 0;
+    this.redraw();
+  }
+
+  refilter() {
+    this.filter = this.find.value.toLowerCase();
+    this.redraw();
+  }
+
+  redraw() {
+    this.list.replaceChildren();
+    this.fresh = (this.still || this.kept).length;
+    this.later();
+  }
+
+  later() {
     if (!this.frame) this.frame = requestAnimationFrame(() => this.draw());
   }
 
-  message(m) { this.line([clock(m.tms), m.key || "–", value(m.val, 400)]); }
-  told(text) { this.line([clock(Date.now()), "", text], "told"); }
+  line(cells, kind) {
+    this.kept.push({ cells, kind });
+    if (this.kept.length >= 2 * KEPT) this.kept = this.kept.slice(-KEPT);
+    if (this.paused) this.missed++;
+    else this.fresh++;
+    this.later();
+  }
+
+  message(m) {
+    this.seen++;
+    this.line([clock(m.tms, true), m.key || "–", value(m.val, 400)]);
+  }
+  told(text) { this.line([clock(Date.now(), true), "", text], "told"); }
 
   draw() {
     this.frame = 0;
-    if (this.paused) this.note.textContent = `${this.missed} more meanwhile`;
-    if (!this.waiting.length) return;
-    const lines = this.waiting.map(({ cells, kind }) => h(kind ? `li.${kind}` : "li", null, cells.map(c => h("span", null, c))));
-    this.waiting = [];
-    this.list.prepend(...lines.reverse());
+    this.count.textContent = this.seen ? `${whole(this.seen)} received` : "";
+    if (this.paused) this.note.textContent = `${whole(this.missed)} more meanwhile`;
+    const all = this.still || this.kept, lines = [], from = Math.max(0, all.length - this.fresh);
+    for (let i = all.length - 1; i >= from && lines.length < LINES; i--) {
+      const { cells, kind } = all[i];
+      if (this.filter && !cells.join(" ").toLowerCase().includes(this.filter)) continue;
+      lines.push(h(kind ? `li.${kind}` : "li", null, cells.map(c => h("span", null, c))));
+    }
+    this.fresh = 0;
+    this.list.prepend(...lines);
     while (this.list.childElementCount > LINES) this.list.lastElementChild.remove();
+    this.none.hidden = this.list.childElementCount > 0;
+    this.none.textContent = this.filter && all.length ? "No line has that." : "No message yet. It appears here the moment it comes.";
   }
 
   end() { cancelAnimationFrame(this.frame); }

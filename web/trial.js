@@ -1,30 +1,52 @@
 /* A client to try things with: publish over HTTP or WebSocket, subscribe over WebSocket or SSE. */
-import { h, toast } from "./dom.js";
+import { h, toast, field, choice } from "./dom.js";
 import { who } from "./state.js";
 import { Live } from "./live.js";
 import { Tail } from "./tail.js";
 
 const scheme = location.protocol === "https:" ? "wss:" : "ws:";
 
-async function overHttp(v) {
+/* What is typed, as bytes, JSON or text: {bytes} or {text, json}. */
+function typed(v) {
+  if (v.kind === "hex") {
+    const digits = v.value.replace(/[\s:]|0x/g, "");
+    if (!/^([0-9a-f]{2})*$/i.test(digits)) throw new Error("pairs of hexadecimal digits are expected, as in 00 ff 7e");
+    return { bytes: Uint8Array.from(digits.match(/../g) || [], d => parseInt(d, 16)) };
+  }
+  if (v.kind === "text") return { text: v.value };
+  try {
+    JSON.parse(v.value);
+  } catch (e) {
+    throw new Error(`not JSON: ${e.message}`);
+  }
+  return { text: v.value.trim(), json: true };
+}
+
+async function overHttp(v, what) {
   const q = new URLSearchParams();
   for (const n of ["key", "tag", "cat"]) if (v[n]) q.set(n, v[n]);
+  const type = what.bytes ? "application/octet-stream" : what.json ? "application/json" : "text/plain";
   const r = await fetch(`/v1/channels/${encodeURIComponent(v.channel)}/messages?${q}`, {
-    method: "POST", body: v.value, headers: { Authorization: `Bearer ${who.key}`, "Content-Type": v.json ? "application/json" : "text/plain" },
+    method: "POST", body: what.bytes || what.text, headers: { Authorization: `Bearer ${who.key}`, "Content-Type": type },
   });
   const a = await r.json();
   if (!r.ok) throw new Error(a.error);
   return a.pos;
 }
 
-function overWebSocket(v) {
+/* The value goes into the frame as it was typed: numbers keep their digits. */
+function frame(v, what) {
+  const members = ["\"id\":1"];
+  for (const n of ["key", "tag", "cat"]) if (v[n]) members.push(`"${n}":${JSON.stringify(v[n])}`);
+  if (what.bytes) members.push(`"b64":"${btoa(String.fromCharCode(...what.bytes))}"`);
+  else members.push(`"val":${what.json ? what.text : JSON.stringify(what.text)}`);
+  return `{${members.join(",")}}`;
+}
+
+function overWebSocket(v, what) {
   return new Promise((resolve, reject) => {
     const ws = new WebSocket(`${scheme}//${location.host}/v1/publish?${new URLSearchParams({ channel: v.channel, apiKey: who.key })}`);
-    ws.onopen = () => {
-      const frame = { id: 1, val: v.json ? JSON.parse(v.value) : v.value };
-      for (const n of ["key", "tag", "cat"]) if (v[n]) frame[n] = v[n];
-      ws.send(JSON.stringify(frame));
-    };
+    ws.onopen = () => ws.send(frame(v, what));
     ws.onmessage = e => {
       const a = JSON.parse(e.data);
       ws.close(1000);
@@ -41,18 +63,20 @@ class Stream {
     this.es = new EventSource(`/v1/channels/${encodeURIComponent(channel)}/events?${q}`);
     this.es.onmessage = e => {
       const m = JSON.parse(e.data);
-      if (m.typ === 7) on.message(m);
-      else if (m.typ === 1) on.state(`subscribed to ${m.chn}`, true);
+      if (m.typ === 7) {
+        if (this.binary) m.val = Uint8Array.from(atob(m.val), c => c.charCodeAt(0));
+        on.message(m);
+      } else if (m.typ === 1) {
+        this.binary = m.val.channel_encoding === "binary";
+        on.state(`subscribed to ${m.chn}`, "good");
+      }
     };
     this.es.addEventListener("gap", e => { const g = JSON.parse(e.data).val; on.gap(g.from, g.to, g.reason); });
-    this.es.onerror = () => on.state(this.es.readyState === 2 ? "refused: may this key read it?" : "connection lost; trying again", false);
+    this.es.onerror = () => on.state(this.es.readyState === 2 ? "refused: may this key read it?" : "connection lost; trying again", "bad");
   }
 
   end() { this.es.close(); }
 }
-
-const field = (id, label, props) => h("div", null, h("label", { for: id }, label), h("input", { id, name: id.slice(2), autocomplete: "off", spellcheck: "false", ...props }));
-const choice = (id, label, options) => h("div", null, h("label", { for: id }, label), h("select", { id, name: id.slice(2) }, options.map(([v, t]) => h("option", { value: v }, t))));
 
 function publisher() {
   const said = h("p", { role: "status", id: "p-said" });
@@ -61,11 +85,11 @@ function publisher() {
   const f = h("form", { "aria-label": "Publish", onsubmit: async e => {
     e.preventDefault();
     const v = Object.fromEntries(new FormData(f));
-    try { JSON.parse(v.value); v.json = true; } catch { v.json = false; }
     said.className = "note";
     said.textContent = "sending…";
     try {
-      const started = performance.now(), pos = await (v.over === "ws" ? overWebSocket(v) : overHttp(v));
+      const what = typed(v), started = performance.now();
+      const pos = await (v.over === "ws" ? overWebSocket : overHttp)(v, what);
       said.className = "good";
       said.textContent = `safe at position ${pos}, ${Math.round(performance.now() - started)} ms`;
     } catch (err) {
@@ -74,7 +98,7 @@ function publisher() {
     }
   } },
   h("div.row", null, field("p-channel", "Channel", { value: "demo", required: true }), field("p-key", "Key", { value: "try" }), choice("p-over", "Over", [["http", "HTTP"], ["ws", "WebSocket"]])),
-  h("div.row", null, field("p-tag", "Tag"), field("p-cat", "Category")),
+  h("div.row", null, field("p-tag", "Tag"), field("p-cat", "Category"), choice("p-kind", "Value is", [["json", "JSON"], ["text", "text"], ["hex", "bytes (hex)"]])),
   h("label", { for: "p-value" }, "Value"), text,
   h("div.row.end", null, h("button.primary", { type: "submit" }, "Publish")), said);
   return f;
@@ -89,10 +113,13 @@ export function trial(main) {
     e.preventDefault();
     if (live) { stop(); return; }
     const v = Object.fromEntries(new FormData(f));
-    if (!who.key) toast("enter an API key first (Keys, above)");
+    if (!who.key) {
+      toast("Enter an API key first: Keys, above");
+      return;
+    }
     const on = {
       message: m => tail.message(m), gap: (a, b, why) => tail.told(`missing: from ${a} to ${b} (${why})`),
-      state: (text, good) => { state.textContent = text; state.className = good ? "good" : "error"; },
+      state: (text, kind) => { state.textContent = text; state.className = kind === "bad" ? "error" : "good"; },
     };
     live = v.over === "sse" ? new Stream(v.channel, on, v) : new Live(v.channel, on, v);
     button.textContent = "Stop";

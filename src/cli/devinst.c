@@ -139,8 +139,8 @@ void lv_devinst_print(const lv_devinst *d, const lv_devinst_facts *f, FILE *out)
     if (f->address[i]) fprintf(out, "  %-14s %s://%s\n", names[i], schemes[i], f->address[i]);
   fprintf(out, "  %-14s %s\n  %-14s %s\n", "app", LV_DEVINST_APP, "channel", LV_DEVINST_CHANNEL);
   if (f->address[LV_PROTO_HTTP])
-    fprintf(out, "  %-14s http://%s/#app=%s&key=%s\n", "dashboard", f->address[LV_PROTO_HTTP],
-            LV_DEVINST_APP, d->key);
+    fprintf(out, "  %-14s http://%s/#app=%s&key=%s&admin=%s\n", "dashboard",
+            f->address[LV_PROTO_HTTP], LV_DEVINST_APP, d->key, d->admin_key);
   fprintf(out, "  %-14s %s\n\nTry in another terminal:\n", "key", d->key);
   print_lavva(f, &w, out);
   if (f->address[LV_PROTO_MQTT]) {

@@ -51,19 +51,22 @@ static bool known_already(const lv_http_req *req, const char *etag) {
   return false;
 }
 
-static void answer_file(lv_http_call *call, const lv__web_file *f) {
+static void answer_file(lv_http_call *call, const lv__web_file *f, bool forever) {
   bool gzip = takes_gzip(&call->req);
   const char *etag = gzip ? f->etag_packed : f->etag;
   bool known = known_already(&call->req, etag);
   lv_http_header headers[] = {
       {LV_SLICE("ETag"), lv_slice_str(etag)},
-      {LV_SLICE("Cache-Control"), LV_SLICE("no-cache")},
+      {LV_SLICE("Cache-Control"),
+       lv_slice_str(forever ? "public, max-age=31536000, immutable" : "no-cache")},
       {LV_SLICE("Vary"), LV_SLICE("Accept-Encoding")},
       {LV_SLICE("Content-Security-Policy"),
        LV_SLICE("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
                 "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'")},
       {LV_SLICE("Referrer-Policy"), LV_SLICE("no-referrer")},
       {LV_SLICE("X-Content-Type-Options"), LV_SLICE("nosniff")},
+      {LV_SLICE("Cross-Origin-Opener-Policy"), LV_SLICE("same-origin")},
+      {LV_SLICE("Cross-Origin-Resource-Policy"), LV_SLICE("same-origin")},
       {LV_SLICE("Content-Encoding"), LV_SLICE("gzip")},
   };
   uint32_t n = sizeof headers / sizeof *headers;
@@ -78,10 +81,10 @@ static void answer_file(lv_http_call *call, const lv__web_file *f) {
   lv_http_answer_send(call, &a);
 }
 
-static void file(lv_http_call *call, lv_slice name) {
+static void file(lv_http_call *call, lv_slice name, bool forever) {
   for (uint32_t i = 0; i < lv__web_n_files; i++) {
     if (!lv_slice_eq(name, lv_slice_str(lv__web_files[i].name))) continue;
-    answer_file(call, &lv__web_files[i]);
+    answer_file(call, &lv__web_files[i], forever);
     return;
   }
   lv_http_answer_text(call, 404, "no such page\n");
@@ -89,15 +92,16 @@ static void file(lv_http_call *call, lv_slice name) {
 
 static void on_index(lv_http_call *call, void *arg) {
   (void)arg;
-  file(call, LV_SLICE("index.html"));
+  file(call, LV_SLICE("index.html"), false);
 }
 
 static void on_file(lv_http_call *call, void *arg) {
   (void)arg;
-  file(call, call->params[0]);
+  file(call, call->params[1], lv_slice_eq(call->params[0], lv_slice_str(lv__web_version)));
 }
 
 void lv_web_routes(lv_router *router) {
   lv_router_add(router, (lv_route){.method = LV_HTTP_GET, .pattern = "/", .fn = on_index});
-  lv_router_add(router, (lv_route){.method = LV_HTTP_GET, .pattern = "/ui/{file}", .fn = on_file});
+  lv_router_add(
+      router, (lv_route){.method = LV_HTTP_GET, .pattern = "/ui/{version}/{file}", .fn = on_file});
 }

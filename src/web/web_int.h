@@ -11,6 +11,7 @@ typedef struct lv__web_file {
   uint32_t n_packed;
 } lv__web_file;
 extern const lv__web_file lv__web_files[];
+extern const char lv__web_version[]; /* of all of them together */
 extern const uint32_t lv__web_n_files;
 
 #endif
