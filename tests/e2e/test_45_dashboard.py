@@ -1,5 +1,6 @@
 """Dashboard and console in a real browser: what an operator sees and does, with a load that the
 test makes. One browser and one development instance for the file."""
+import gzip
 import json
 import os
 import re
@@ -154,6 +155,18 @@ def kpi(page, name):
     return float(m[1]) * {None: 1, " k": 1e3, " M": 1e6}[m[2]] if m else -1
 
 
+def asset(instance, name):
+    """The address of one of the page's files: the build's version is in it."""
+    page = http(instance, "/").content.decode()
+    return "/" + re.search(rf'"(ui/[0-9a-f]{{12}}/{re.escape(name)})"', page)[1]
+
+
+def refused(instance, path, data=None, key=None, **headers):
+    with pytest.raises(urllib.error.HTTPError) as e:
+        http(instance, path, data, key, **headers)
+    return e.value
+
+
 def test_files(instance):
     """Types, caching, compression, what keeps pages apart from the world."""
     a = http(instance, "/")
@@ -161,19 +174,27 @@ def test_files(instance):
     assert "default-src 'none'" in a.headers["Content-Security-Policy"]
     assert "unsafe" not in a.headers["Content-Security-Policy"]
     assert a.headers["Referrer-Policy"] == "no-referrer"
-    plain = http(instance, "/ui/main.js")
-    packed = http(instance, "/ui/main.js", **{"Accept-Encoding": "br, gzip;q=0.8"})
+    assert a.headers["X-Content-Type-Options"] == "nosniff"
+    assert a.headers["Cache-Control"] == "no-cache"
+    assert refused(instance, "/", **{"If-None-Match": a.headers["ETag"]}).code == 304
+    main = asset(instance, "main.js")
+    plain = http(instance, main)
+    assert plain.headers["Content-Type"] == "text/javascript; charset=utf-8"
+    assert "immutable" in plain.headers["Cache-Control"]
+    old = http(instance, "/ui/0123456789ab/main.js")        # of a page that is older than the server
+    assert old.content == plain.content and old.headers["Cache-Control"] == "no-cache"
+    packed = http(instance, main, **{"Accept-Encoding": "br, gzip;q=0.8"})
     assert packed.headers["Content-Encoding"] == "gzip" and not plain.headers["Content-Encoding"]
-    refused = http(instance, "/ui/main.js", **{"Accept-Encoding": "gzip;q=0"})
-    assert not refused.headers["Content-Encoding"]
-    assert len(packed.content) < len(plain.content)
-    with pytest.raises(urllib.error.HTTPError) as e:
-        http(instance, "/ui/main.js", **{"If-None-Match": plain.headers["ETag"]})
-    assert e.value.code == 304
-    for path in ("/ui/none.js", "/ui/../etc/passwd", "/ui/"):
-        with pytest.raises(urllib.error.HTTPError) as e:
-            http(instance, path)
-        assert e.value.code in (400, 404)
+    assert gzip.decompress(packed.content) == plain.content
+    assert packed.headers["ETag"] != plain.headers["ETag"]
+    assert packed.headers["Vary"] == "Accept-Encoding"
+    assert not http(instance, main, **{"Accept-Encoding": "gzip;q=0"}).headers["Content-Encoding"]
+    assert refused(instance, main, **{"If-None-Match": f'"x", {plain.headers["ETag"]}'}).code == 304
+    r = urllib.request.Request(f"http://{instance.http[0]}:{instance.http[1]}{main}", method="HEAD")
+    with urllib.request.urlopen(r, timeout=DEADLINE) as head:
+        assert not head.read() and int(head.headers["Content-Length"]) == len(plain.content)
+    for path in (main.replace("main", "none"), "/ui/../etc/passwd", "/ui/", "/ui/main.js"):
+        assert refused(instance, path).code in (400, 404)
 
 
 def test_kpis(page, load):
@@ -196,33 +217,78 @@ def test_kpis(page, load):
                "rows")
 
 
-def test_channel(page, load):
+def choose(page, channel):
+    """Opens a channel by its name."""
     page.open("channels")
-    page.until(lambda: "plant" in page.text(".list"), "the channel")
-    page.fill("#find", "plan")
-    page.until(lambda: len(page.find(".list button")) == 1, "the search")
-    page.one(".list button").click()
+    page.fill("#find", channel)
+    page.until(lambda: page.text(".picker [role=option] .name").strip("“”") == channel, "the channel")
+    page.one(".picker [role=option]").click()
+    page.until(lambda: page.text("#channel-name") == channel, "the choice")
+
+
+def test_channel(page, load):
+    choose(page, "plant")
     page.until(lambda: all(f"line{i}" in page.text("#latest") for i in range(3)), "keys")
+    before = page.text("#latest tbody tr")
+    page.until(lambda: page.text("#latest tbody tr") != before, "a newer value in place")
+    assert len(page.find("#latest tbody tr")) == 3
     page.until(lambda: len(page.find(".tail li")) > 10, "the tail")
-    page.until(lambda: "/s" in page.text("#detail .legend"), "the rate")
+    page.until(lambda: re.match(r"[1-9][\d.]*/s", page.text("#channel-rate")), "the rate")
+    page.until(lambda: page.find("#detail .chart canvas"), "its curve")
     page.button("Pause").click()
     page.until(lambda: "more meanwhile" in page.text("#detail"), "the pause")
     still = page.text(".tail li")
     page.until(lambda: re.search(r"[1-9]\d more", page.text("#detail")), "messages meanwhile")
     assert page.text(".tail li") == still
-    assert len(page.find(".tail li")) <= 200
+    page.fill("input[aria-label='Filter the tail']", "line1")
+    page.until(lambda: page.find(".tail li") and
+               all("line1" in li.text for li in page.find(".tail li")), "the filter")
+    page.button("Go on").click()
+    page.fill("input[aria-label='Filter the tail']", "no such text")
+    page.until(lambda: "No line has that" in page.text(".tail"), "an empty filter")
+
+
+def test_message_whole(page, instance):
+    """Bytes are hexadecimal, integers keep their digits, a message can be read whole."""
+    http(instance, "/v1/channels/whole/messages?key=raw&tag=t1", b"\x00\xff~",
+         **{"Content-Type": "application/octet-stream"})
+    http(instance, "/v1/channels/whole/messages?key=big&cat=c1", b'{"n": 9007199254740993, "deep": [1, {}]}')
+    choose(page, "whole")
+    page.until(lambda: "00 ff 7e (3 bytes)" in page.text("#latest"), "hexadecimal")
+    page.until(lambda: '"n":9007199254740993' in page.text("#latest"), "every digit")
+    page.button("big", "#latest").click()
+    page.until(lambda: '"n": 9007199254740993' in page.text("dialog[open] pre"), "the whole message")
+    assert "c1" in page.text("dialog[open] dl")
+    page.button("Close", "dialog[open]").click()
+    page.until(lambda: not page.find("dialog[open]"), "its end")
+    page.fill("input[aria-label='Filter keys']", "ra")
+    page.until(lambda: page.text("#latest caption") == "1 key", "the filter")
+
+
+def test_flood(page, instance):
+    """Thousands of messages and hundreds of keys: the page stays small and keeps up."""
+    lines = b"".join(b'{"key":"k%d","val":%d}\n' % (i % 300, i) for i in range(5000))
+    choose(page, "flood")
+    page.until(lambda: "subscribed" in page.text("#detail .note"), "the subscription")
+    for _ in range(4):
+        http(instance, "/v1/channels/flood/messages", lines, **{"Content-Type": "application/x-ndjson"})
+    page.until(lambda: "20,000 received" in page.text("#detail"), "all of them", 60)
+    page.until(lambda: "300 keys, the first 100 shown" in page.text("#latest"), "keys")
+    page.until(lambda: page.find("#latest tbody td")[1].text == "4800", "the last value of k0")
+    assert len(page.find(".tail li")) == 200 and len(page.find("#latest tbody tr")) == 100
+    assert page.text(".tail li").endswith("4999")
 
 
 def test_markup_stays_text(page, instance):
     body = json.dumps({"x": XSS}).encode()
     http(instance, "/v1/channels/xss/messages?key=%3Cb%3Ek%3C/b%3E", body)
-    page.open("channels")
-    page.fill("#find", "xss")
-    page.until(lambda: len(page.find(".list button")) == 1, "the channel")
-    page.one(".list button").click()
+    choose(page, "xss")
     page.until(lambda: "<img src=x" in page.text("#latest") and "<b>k</b>" in page.text("#latest"),
                "the value as text")
-    assert not page.find("#latest img") and "owned" not in page.d.title
+    page.button("<b>k</b>", "#latest").click()
+    page.until(lambda: "<img src=x" in page.text("dialog[open] pre"), "the same in the dialog")
+    assert not page.find("main img, dialog img, main b, dialog b") and "owned" not in page.d.title
+    page.button("Close", "dialog[open]").click()
 
 
 @pytest.mark.parametrize("pub", ["HTTP", "WebSocket"])
@@ -245,6 +311,122 @@ def test_client(page, pub, sub):
     page.button("Publish").click()
     page.until(lambda: page.find("#p-said.error"), "the refusal")
     page.d.get_log("browser")           # the browser's own line about the 400
+
+
+def test_client_bytes(page, instance):
+    """Bytes go out and come back as hexadecimal digits; what is none is refused here."""
+    page.open("try")
+    for css in ("#s-channel", "#p-channel"):
+        page.fill(css, "bytes")
+    page.button("Subscribe").click()
+    page.until(lambda: "subscribed" in page.text("#s-state"), "the subscription")
+    page.one("#p-kind").send_keys("bytes")
+    page.fill("#p-value", "00 ff")
+    page.button("Publish").click()
+    page.until(lambda: "00 ff (2 bytes)" in page.text(".tail"), "the bytes")
+    page.fill("#p-value", "0g")
+    page.button("Publish").click()
+    page.until(lambda: "hexadecimal" in page.text("#p-said.error"), "the refusal")
+
+
+def test_manage(page, instance):
+    """A channel and a key made here exist, the key is shown once and can do what it may."""
+    page.open("manage")
+    page.until(lambda: "demo" in page.text("#m-channels"), "the channels")
+    page.fill("#name", "orders")
+    page.one("#durability").send_keys("memory")
+    page.button("Create channel").click()
+    page.until(lambda: re.search(r"orders\s+memory", page.text("#m-channels")), "the channel")
+    page.fill("#name", "orders")
+    page.button("Create channel").click()
+    page.until(lambda: page.text("form[aria-label='New channel'] .error"), "the server's refusal")
+    page.fill("#id", "clerk")
+    page.fill("#publish", "orders/#")
+    page.fill("#subscribe", "orders/#")
+    page.button("Create key").click()
+    page.until(lambda: page.text(".secret code").startswith("lv_clerk_"), "the new key")
+    key = page.text(".secret code")
+    a = http(instance, "/v1/channels/orders/messages?key=1", b"{}", key=key)
+    assert a.status == 200
+    assert refused(instance, "/v1/channels/demo/messages", data=b"{}", key=key).code == 403
+    page.button("Use here").click()
+    page.open("try")
+    page.fill("#p-channel", "orders")
+    page.button("Publish").click()
+    page.until(lambda: "safe at position" in page.text("#p-said"), "a message with the new key")
+    page.fill("#p-channel", "demo")
+    page.button("Publish").click()
+    page.until(lambda: page.find("#p-said.error"), "no more than it may")
+    page.open("manage")
+    page.until(lambda: "clerk" in page.text("#m-keys"), "the key's id")
+    assert key not in page.d.page_source
+    for what in ("key clerk", "channel orders"):
+        page.one(f"button[aria-label='Delete {what}']").click()
+        page.until(lambda: page.find("dialog[open] #ask-text"), "the question")
+        page.button("Cancel", "dialog[open]").click()
+        page.until(lambda: not page.find("dialog[open]"), "its end")
+        page.one(f"button[aria-label='Delete {what}']").click()
+        page.button("Delete", "dialog[open]").click()
+        page.until(lambda w=what: not page.find(f"button[aria-label='Delete {w}']"), f"{what} is gone")
+    page.until(lambda: harness_status(instance, key) == 401, "the key is of no use any more")
+    page.d.get_log("browser")           # the browser's own lines about 403 and 409
+
+
+def harness_status(instance, key):
+    try:
+        return http(instance, "/snapshot?channels=demo", key=key).status
+    except urllib.error.HTTPError as e:
+        return e.code
+
+
+def test_no_admin(page, instance):
+    """Without an administrator's key the console says what it needs."""
+    page.open(app=instance.user, key=instance.key, admin="")
+    page.open("manage")
+    page.until(lambda: "administrator" in page.text("main .empty"), "what is needed")
+    page.open("usage")
+    page.until(lambda: "dev" in page.text("#usage tbody"), "usage since the start")
+    page.one("#span").send_keys("Last hour")
+    page.until(lambda: "Not available" in page.text("#usage"), "what is not to be had")
+
+
+def test_keys_dialog(page, instance):
+    """Keys typed in are used, and kept in this tab only."""
+    page.open(app=instance.user, key="", admin="")
+    choose(page, "demo")
+    page.until(lambda: "Enter an API key" in page.text("#detail .note"), "the request for a key")
+    page.one("#keys-open").click()
+    page.fill("#k-key", instance.key)
+    page.button("Use these").click()
+    page.until(lambda: "subscribed to demo" in page.text("#detail .note"), "the subscription")
+    where = page.d.execute_script("return [Object.values(localStorage).join(), document.cookie,"
+                                  " location.href, sessionStorage.getItem('lavva-key')]")
+    assert where[3] == instance.key and not any(instance.key in w for w in where[:3])
+
+
+def test_many_channels(page, instance):
+    """Thousands of channels: all in the list, few in the document, each to be found."""
+    c = mqtt.Client(client_id="many", protocol=mqtt.MQTTv5)
+    c.username_pw_set(instance.user, instance.key)
+    c.connect(*instance.mqtt)
+    c.loop_start()
+    sent = [c.publish(f"many{i:04}/k", b"1", qos=1) for i in range(3000)]
+    for m in sent:
+        m.wait_for_publish(DEADLINE)
+    c.disconnect()
+    c.loop_stop()
+    page.open("channels")
+    page.fill("#find", "many")
+    page.until(lambda: page.text(".side .note").startswith("3,000 channels"), "all of them", 60)
+    assert len(page.find(".picker [role=option]")) < 60
+    box = page.one(".picker")
+    box.send_keys(Keys.END)
+    page.until(lambda: "“many”" in page.text(".picker .active"), "the offer to open that name")
+    box.send_keys(Keys.ARROW_UP)
+    page.until(lambda: "many2999" in page.text(".picker .active"), "the last one")
+    box.send_keys(Keys.ENTER)
+    page.until(lambda: page.text("#channel-name") == "many2999", "a choice by keyboard")
+    page.until(lambda: "1 key" in page.text("#latest caption"), "its message")
 
 
 def test_wrong_key(page):
@@ -274,6 +456,20 @@ def test_theme_and_phone(page):
             assert wide <= 375, f"{section} scrolls sideways: {wide}"
     finally:
         page.d.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_system_theme(page):
+    """Without a choice the system's theme counts."""
+    page.d.execute_script("localStorage.removeItem('lavva-theme')")
+    grounds = []
+    for scheme in ("dark", "light"):
+        page.d.execute_cdp_cmd("Emulation.setEmulatedMedia", {
+            "features": [{"name": "prefers-color-scheme", "value": scheme}]})
+        page.open("overview")
+        grounds.append(page.d.execute_script("return getComputedStyle(document.body).backgroundColor"))
+    page.d.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    dark, light = (sum(map(int, re.findall(r"\d+", g)[:3])) for g in grounds)
+    assert dark < 150 and light > 600
 
 
 def test_keyboard(page):
@@ -318,6 +514,23 @@ def test_names(page):
             return bad;""")
         assert not bare, f"{section}: {bare}"
         assert len(page.find("main h1")) == 1 and page.d.execute_script("return document.documentElement.lang")
+
+
+def test_spoken(page, load):
+    """What the browser gives to a screen reader: landmarks, named controls, curves in words."""
+    page.until(lambda: "highest" in (page.one(".chart").get_attribute("aria-label") or ""), "words")
+    said = page.one("section.gateway-in .chart").get_attribute("aria-label")
+    assert re.match(r"Gateway IN, curve of the last 5 minutes\. in: now [\d.]+/s, lowest", said)
+    page.d.execute_cdp_cmd("Accessibility.enable", {})
+    nodes = page.d.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    page.d.execute_cdp_cmd("Accessibility.disable", {})
+    roles = {}
+    for n in nodes:
+        if not n.get("ignored"):
+            roles.setdefault(n["role"]["value"], []).append(n.get("name", {}).get("value", ""))
+    assert {"main", "banner", "navigation"} <= set(roles), sorted(roles)
+    for role in ("button", "link", "combobox", "navigation", "region"):
+        assert roles.get(role) and all(name.strip() for name in roles[role]), (role, roles.get(role))
 
 
 def test_contrast(page):
@@ -366,8 +579,8 @@ def screenshots(page, load):
     page.d.save_screenshot(f"{SHOTS}/overview-dark.png")
     page.one("#theme").click()
     page.open("channels")
-    page.until(lambda: len(page.find(".list button")) > 0, "channels")
-    page.one(".list button").click()
+    page.until(lambda: page.find(".picker [role=option]"), "channels")
+    page.one(".picker [role=option]").click()
     page.until(lambda: len(page.find(".tail li")) > 50, "the tail")
     page.d.save_screenshot(f"{SHOTS}/channels.png")
     page.d.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
