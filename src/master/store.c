@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 enum { MAGIC = 0x4C564D44, APPLICATION = 0x4C617661, BUSY_MS = 5000 };
@@ -161,6 +162,15 @@ static int instance(lv_store *s) {
   return lv_store_err(rc);
 }
 
+/* Of a log of its own that it cannot make SQLite says no more than "unable to open". */
+static bool no_space(const char *dir) {
+  struct statvfs v;
+  int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  bool low = fd >= 0 && fstatvfs(fd, &v) == 0 && (uint64_t)v.f_bavail * v.f_frsize < 64 * 1024;
+  if (fd >= 0) close(fd);
+  return low;
+}
+
 static int settings(sqlite3 *db) {
   sqlite3_busy_timeout(db, BUSY_MS);
   (void)sqlite3_extended_result_codes(db, 1);
@@ -188,6 +198,7 @@ int lv_store_open(const char *dir, lv_store **ret_store, char *why) {
     *ret_store = s;
     return 0;
   }
+  if (err == LV_E_FORBIDDEN && no_space(dir)) err = LV_E_DISK_FULL;
   snprintf(why, LV_STORE_WHY, "%.200s: %.250s", path,
            what[0] ? what
            : s->db ? sqlite3_errmsg(s->db)
