@@ -108,7 +108,7 @@ void lv_scrape_parse(char *text, lv_scrape *ret) {
 }
 
 /* ---- HTTP ---- */
-static int connect_to(const char *address, int timeout_ms) {
+int lv_cli_connect(const char *address, int timeout_ms) {
   char host[256];
   const char *colon = strrchr(address, ':');
   size_t n = colon ? (size_t)(colon - address) : 0;
@@ -172,7 +172,7 @@ const char *lv_scrape_error(int err) {
 
 int lv_scrape_get(const char *address, int timeout_ms, lv_scrape *ret) {
   char *text = NULL;
-  int fd = connect_to(address, timeout_ms);
+  int fd = lv_cli_connect(address, timeout_ms);
   if (fd < 0) return fd;
   int r = fetch(fd, address, &text);
   close(fd);

@@ -68,4 +68,8 @@ int lv_scrape_get(const char *address, int timeout_ms, lv_scrape *ret);
 /* What any of these says. */
 const char *lv_scrape_error(int err);
 
+/* A TCP connection to HOST:PORT or [IPV6]:PORT with that time-out for each step: its descriptor, or
+ * an error for lv_scrape_error. */
+int lv_cli_connect(const char *address, int timeout_ms);
+
 #endif

@@ -3,6 +3,7 @@
 #include "cli/client.h"
 #include "cli/commands.h"
 #include "cli/msgjson.h"
+#include "cli/since.h"
 #include "core/err.h"
 #include "core/time.h"
 #include <assert.h>
@@ -14,7 +15,7 @@
 typedef struct args {
   lv_cli_target_args target;
   lv_cli_texts topics, not_topics;
-  const char *format, *will_topic, *will_message;
+  const char *format, *since, *will_topic, *will_message;
   uint64_t qos, count, wait_ms, expiry_s;
   bool verbose, json, raw, hex, no_retained, retained_only, quiet, keep, no_local;
 } args;
@@ -28,6 +29,9 @@ static const lv_cli_opt opts[] = {
     O("count", 'C', "N", U64, count, 1, 0, "end after so many messages"),
     O("timeout", 'W', "TIME", MS, wait_ms, 0, 0,
       "end after this long (5s, 500ms): exit code 2 when\n--count was not reached, else 0"),
+    O("since", 0, "WHERE", TEXT, since, 0, 0,
+      "channels (CHANNEL or CHANNEL/FILTER) from there on, over the hub's\nWebSocket: a position, "
+      "an RFC 3339 time or `start`"),
     O("no-retained", 'R', NULL, FLAG, no_retained, 0, 0, "leave out retained messages"),
     O("retained-only", 0, NULL, FLAG, retained_only, 0, 0,
       "show retained messages and end before the first live\none (with -W when there are none)"),
@@ -345,10 +349,34 @@ static int arguments(sub *s, int n, char **argv) {
   return 0;
 }
 
+/* The same channels, another way: what is only MQTT's has no place there. */
+static int since(const lv_cli_cmd *cmd, args *a, int n, char **argv) {
+  lv_since_args w = {.since = a->since,
+                     .channels = a->topics,
+                     .format = a->format,
+                     .json = a->json,
+                     .raw = a->raw,
+                     .hex = a->hex,
+                     .quiet = a->quiet,
+                     .count = a->count,
+                     .wait_ms = a->wait_ms};
+  for (int i = 1; i <= n && w.channels.n < LV_CLI_TEXTS_MAX; i++)
+    w.channels.v[w.channels.n++] = argv[i];
+  if (!w.channels.n) return lv_cli_usage(cmd, "--since needs a CHANNEL");
+  if (a->not_topics.n || a->no_retained || a->retained_only || a->qos || a->keep || a->expiry_s ||
+      a->no_local || a->will_topic || a->will_message)
+    return lv_cli_usage(cmd, "--since goes with --count, --timeout, the output's options and the "
+                             "server's");
+  if (a->json + a->raw + a->hex + !!a->format > 1)
+    return lv_cli_usage(cmd, "one of --json, --format, --raw, --hex");
+  return lv_cli_since(cmd, &a->target, &w);
+}
+
 static int run(const lv_cli_cmd *cmd, int argc, char **argv) {
   sub s = {.cmd = cmd, .a = {.target = LV_CLI_TARGET_DEFAULTS}};
   int n, r;
   if (lv_cli_parse(cmd, argc, argv, &s.a, &n, &r)) return r;
+  if (s.a.since) return since(cmd, &s.a, n, argv);
   r = arguments(&s, n, argv);
   if (r == 0) r = lv_cli_target_resolve(cmd, &s.a.target, &s.target);
   if (r == 0) {
@@ -369,13 +397,18 @@ const lv_cli_cmd lv_cli_sub = {
     "--format names: {topic} {channel} {key} {value} {hex} {b64} {qos} {retain} {len} {n} {tag}\n"
     "{cat} {type} {reply} {prop:NAME} {time} {iso}; \\n and \\t work, a line end is added.\n"
     "--json: `val` is the value (JSON or text), `b64` stands for one that is neither.\n"
-    "A lost connection is made again. Exit codes: 0, 1 failed, 2 timed out before --count,\n"
+    "With --since a line is POSITION TOPIC VALUE, and {pos} {pid} {tms} are names, too; --url is\n"
+    "http(s)://HOST:PORT. What is gone is told on stderr. Text and JSON strings look the same.\n"
+    "A lost connection is made again, and with --since goes on where it broke. Exit codes: 0, 1 "
+    "failed, 2 timed out before --count,\n"
     "3 refused by the server, 64 wrong arguments.\n",
     .examples =
         "  lavva sub                                everything on the development instance\n"
         "  lavva sub 'demo/cpu/+' -C 10             ten messages, then end\n"
         "  lavva sub -j demo/# | jq .val            for tools\n"
         "  lavva sub -F '{iso} {key}={value}' demo/#\n"
+        "  lavva sub --since start demo             all that is kept, then what comes\n"
+        "  lavva sub --since 2026-01-01T00:00:00Z demo/cpu/#\n"
         "  lavva sub '$SYS/#' -W 5s                 what the server says about itself\n"
         "  lavva sub -q 1 -c -i logger demo/# >>log offline messages are kept meanwhile\n"
         "  lavva sub '$share/workers/jobs/#'        one of several that share the work\n",
