@@ -39,6 +39,7 @@ lv_chan_conf lv__auto_channel(const lv_app *app, const lv_chan *chan) {
   c.keep_ms = chan->keep_ms;
   c.keep_bytes = chan->keep_bytes;
   c.keep_count = chan->keep_count;
+  if (lv_chan_lasts(chan)) c.snapshot = 0; /* the last message of each key */
   c.source = LV_SOURCE_AUTO;
   return c;
 }
