@@ -127,37 +127,24 @@ static _Atomic uint32_t *app_conns(lv_hub *hub, uint32_t app_id) {
   return &hub->app_conns[app_id < LV__HUB_APPS ? app_id : LV__HUB_APPS - 1];
 }
 
-static void keep_text(lv__hub_conn *hc, const lv_hub_query *q) {
-  size_t n = q->user_id.n + q->keys.n;
-  for (uint32_t i = 0; i < q->n_cats; i++) n += q->cats[i].n + sizeof(lv_slice);
-  if (!n) return;
-  hc->text = malloc(n);
-  if (!hc->text) abort();
-  hc->cats = (lv_slice *)(void *)hc->text;
-  uint8_t *p = hc->text + q->n_cats * sizeof(lv_slice);
-  for (uint32_t i = 0; i < q->n_cats + 2; i++) {
-    lv_slice s = i < q->n_cats ? q->cats[i] : i == q->n_cats ? q->user_id : q->keys;
-    if (s.n) memcpy(p, s.p, s.n);
-    lv_slice kept = {p, s.n};
-    p += s.n;
-    if (i < q->n_cats)
-      hc->cats[i] = kept;
-    else if (i == q->n_cats)
-      hc->user_id = kept;
-    else
-      hc->keys = kept;
-  }
-  hc->n_cats = q->n_cats;
+static uint8_t *put(uint8_t *p, lv_slice s) {
+  if (s.n) memcpy(p, s.p, s.n);
+  return p + s.n;
 }
 
-static void make_id(char id[LV__HUB_ID_LEN + 1]) {
-  uint8_t r[LV__HUB_ID_LEN / 2];
-  lv_random_bytes(r, sizeof r);
-  for (uint32_t i = 0; i < sizeof r; i++) {
-    id[2 * i] = "0123456789abcdef"[r[i] >> 4];
-    id[2 * i + 1] = "0123456789abcdef"[r[i] & 15];
+lv__hub_wish *lv__hub_wish_new(const lv_hub_query *q) {
+  size_t n = q->user_id.n + q->keys.n;
+  for (uint32_t i = 0; i < q->n_cats; i++) n += q->cats[i].n + sizeof(lv_slice);
+  if (!n) return NULL;
+  lv__hub_wish *w = malloc(sizeof *w + n);
+  if (!w) abort();
+  *w = (lv__hub_wish){q->user_id.n, q->keys.n, q->n_cats};
+  uint8_t *p = put(put((uint8_t *)(w->cats + w->n_cats), q->user_id), q->keys);
+  for (uint32_t i = 0; i < q->n_cats; i++) {
+    w->cats[i] = (lv_slice){p, q->cats[i].n};
+    p = put(p, q->cats[i]);
   }
-  id[LV__HUB_ID_LEN] = 0;
+  return w;
 }
 
 lv__hub_conn *lv__hub_conn_new(lv__hub_loop *hl, const lv__hub_ask *ask, uint8_t gen,
@@ -177,8 +164,8 @@ lv__hub_conn *lv__hub_conn_new(lv__hub_loop *hl, const lv__hub_ask *ask, uint8_t
   hc->v = (lv__variant){gen, q->encoding, q->format, transport, q->pos};
   hc->has_since = q->has_since;
   hc->conflate_ms = q->conflate_ms;
-  keep_text(hc, q);
-  make_id(hc->client_id);
+  hc->wish = lv__hub_wish_new(q);
+  lv_random_bytes(hc->id, sizeof hc->id);
   return hc;
 }
 
@@ -188,7 +175,8 @@ void lv__hub_conn_free(lv__hub_conn *hc) {
   hc->magic = 0;
   lv_auth_term_free(hc->term);
   lv_auth_unref(hc->auth);
-  free(hc->text);
+  free(hc->wish);
+  free(hc->doom);
   free(hc);
 }
 
@@ -241,9 +229,9 @@ void lv__hub_conn_gone(lv__hub_conn *hc) {
   if (unsent) drop_unsent(hc, unsent);
   hc->closing = true;
   subs_end(hc, LV_C_DROP_HUB_DISCONNECTED);
-  for (lv__hub_conn **p = &hl->doomed; *p; p = &(*p)->doomed_next) {
+  for (lv__hub_conn **p = &hl->doomed; hc->doom && *p; p = &(*p)->doom->next) {
     if (*p != hc) continue;
-    *p = hc->doomed_next;
+    *p = hc->doom->next;
     break;
   }
   lv_gauge(lv__hub_row(hc), LV_G_CLIENTS, -1);
@@ -257,23 +245,23 @@ void lv__hub_conn_gone(lv__hub_conn *hc) {
 void lv__hub_doom(lv__hub_conn *hc, uint16_t code, const char *why) {
   if (hc->closing) return;
   hc->closing = true;
-  hc->doom = why;
-  hc->doom_code = code;
-  hc->doomed_next = hc->hl->doomed;
+  hc->doom = malloc(sizeof *hc->doom);
+  if (!hc->doom) abort();
+  *hc->doom = (lv__hub_doomed){hc->hl->doomed, why, code};
   hc->hl->doomed = hc;
 }
 
 void lv__hub_doomed_close(lv__hub_loop *hl) {
   while (hl->doomed) {
     lv__hub_conn *hc = hl->doomed;
-    hl->doomed = hc->doomed_next;
-    bool slow = hc->doom_code == LV_WS_TRY_LATER;
+    hl->doomed = hc->doom->next;
+    bool slow = hc->doom->code == LV_WS_TRY_LATER;
     subs_end(hc, slow ? LV_C_DROP_HUB_SLOW : LV_C_DROP_HUB_DISCONNECTED);
     if (slow)
       lv_log(LV_INFO, "customer too slow, closed peer=%s queued_bytes=%u", lv_conn_peer(hc->conn),
              hc->conn->outq.bytes);
     if (hc->ws)
-      lv_ws_close(hc->ws, hc->doom_code, hc->doom);
+      lv_ws_close(hc->ws, hc->doom->code, hc->doom->why);
     else
       lv_conn_close(hc->conn, 0, true);
   }
@@ -352,7 +340,8 @@ lv__filter *lv__hub_filter(const lv__hub_conn *hc, const lv_chan *chan) {
   bool all = false, shared = lv_slice_eq(chan->name, LV_SLICE("_"));
   if (!shared && chan->name.n <= 64)
     (void)lv_auth_may_subscribe(hc->auth, lv__filter_topic(chan->name, LV_SLICE(""), topic), &all);
-  return lv__filter_new(chan, all ? NULL : hc->auth, hc->keys, hc->cats, hc->n_cats);
+  return lv__filter_new(chan, all ? NULL : hc->auth, lv__hub_keys(hc),
+                        hc->wish ? hc->wish->cats : NULL, hc->wish ? hc->wish->n_cats : 0);
 }
 
 static lv__hub_sub *sub_find(lv__hub_conn *hc, lv_slice channel) {
@@ -374,7 +363,7 @@ void lv__hub_subscribe(lv__hub_conn *hc, const lv_hub_client *c) {
   lv_slice shown = c->channel.n > 256 ? (lv_slice){c->channel.p, 256} : c->channel;
   if (!named) err = LV_E_TOPIC;
   if (!err && hc->n_subs >= hc->auth->app->limits.subscriptions) err = LV_E_QUOTA;
-  if (!err) err = lv__hub_channel(hc->hl, hc->auth, c->channel, hc->keys, &chan);
+  if (!err) err = lv__hub_channel(hc->hl, hc->auth, c->channel, lv__hub_keys(hc), &chan);
   if (err) {
     tell_unsubscribed(hc, shown, named ? lv_err_text(err) : "not the name of a channel");
     return;
@@ -400,7 +389,7 @@ static void recheck(lv__hub_conn *hc) {
   for (lv__hub_sub *sub = hc->subs, *next; sub; sub = next) {
     lv_chan *chan = sub->group->ch->chan, *found;
     next = sub->next;
-    int err = lv__hub_channel(hc->hl, hc->auth, chan->name, hc->keys, &found);
+    int err = lv__hub_channel(hc->hl, hc->auth, chan->name, lv__hub_keys(hc), &found);
     if (err == LV_E_FORBIDDEN) {
       lv__hub_sub_free(sub, LV_C_DROP_HUB_ENDED);
       tell_unsubscribed(hc, chan->name, "the key may not read this channel any more");

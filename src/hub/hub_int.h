@@ -268,31 +268,52 @@ typedef struct lv__opening {
   const char *gap_reason;
 } lv__opening;
 
+/* What most customers do not ask for, or is short: the texts lie behind the categories. */
+typedef struct lv__hub_wish {
+  uint32_t user_n, keys_n, n_cats;
+  lv_slice cats[];
+} lv__hub_wish;
+
+lv__hub_wish *lv__hub_wish_new(const lv_hub_query *q); /* for free(); NULL: none */
+
+/* Why a connection is to be closed, when the fan-out is through. */
+typedef struct lv__hub_doomed {
+  lv__hub_conn *next;
+  const char *why;
+  uint16_t code;
+} lv__hub_doomed;
+
+/* Paid by each idle customer, and looked at for each delivery: what that needs comes first. */
 struct lv__hub_conn {
   uint32_t magic;
   uint8_t proto; /* enum lv_kpi_proto */
   lv__variant v;
   bool has_since, closing, pumping, again;
-  lv__hub_conn *next, **pprev; /* in hl->conns */
-  lv__hub_conn *doomed_next;
-  const char *doom; /* why it is to be closed, with doom_code */
-  uint16_t doom_code;
-  lv__hub_loop *hl;
-  lv_ws_conn *ws; /* NULL: an event stream */
   lv_conn *conn;
+  lv_ws_conn *ws; /* NULL: an event stream */
+  lv_chan *only;  /* whose messages alone may be in the send queue; NULL: several channels' */
+  lv__hub_loop *hl;
   lv_auth *auth;
-  lv_auth_term *term; /* NULL: it has no end */
   lv__hub_sub *subs;
-  struct lv__lag_read *read; /* under way; NULL: none */
+  lv__hub_conn *next, **pprev; /* in hl->conns */
+  lv_auth_term *term;          /* NULL: it has no end */
+  struct lv__lag_read *read;   /* under way; NULL: none */
+  lv__hub_doomed *doom;        /* NULL: it is not to be closed */
+  lv__hub_wish *wish;          /* NULL: none */
   uint32_t n_subs, conflate_ms;
   uint32_t use_since; /* lv_use_connect */
-  lv_chan *only;      /* whose messages alone may be in the send queue; NULL: several channels' */
-  lv_slice user_id, keys; /* these two and cats are in `text` */
-  lv_slice *cats;
-  uint32_t n_cats;
-  uint8_t *text;
-  char client_id[LV__HUB_ID_LEN + 1];
+  uint8_t id[LV__HUB_ID_LEN / 2];
 };
+static_assert(sizeof(lv__hub_conn) <= 136, "paid by each idle connection");
+static inline lv_slice lv__hub_user_id(const lv__hub_conn *hc) {
+  const lv__hub_wish *w = hc->wish;
+  return w ? (lv_slice){(const uint8_t *)(w->cats + w->n_cats), w->user_n} : (lv_slice){NULL, 0};
+}
+static inline lv_slice lv__hub_keys(const lv__hub_conn *hc) {
+  const lv__hub_wish *w = hc->wish;
+  return w ? (lv_slice){(const uint8_t *)(w->cats + w->n_cats) + w->user_n, w->keys_n}
+           : (lv_slice){NULL, 0};
+}
 
 static inline lv_metrics *lv__hub_row(const lv__hub_conn *hc) {
   return lv_metrics_row(hc->hl->loop->metrics, hc->auth->app_id, hc->proto);

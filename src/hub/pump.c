@@ -259,12 +259,17 @@ lv__hub_sub *lv__hub_sub_new(lv__hub_conn *hc, lv_chan *chan, const lv_hub_since
 static void greet(lv__hub_sub *sub) {
   lv__hub_conn *hc = sub->hc;
   lv_chan *c = chan_of(sub);
+  char id[LV__HUB_ID_LEN];
+  for (uint32_t i = 0; i < sizeof hc->id; i++) {
+    id[2 * i] = "0123456789abcdef"[hc->id[i] >> 4];
+    id[2 * i + 1] = "0123456789abcdef"[hc->id[i] & 15];
+  }
   lv_hub_event e = {.type = sub->initial ? LV_HUB_CLIENT_CONNECTED : LV_HUB_CLIENT_SUBSCRIBED,
                     .format = hc->v.format,
                     .content = c->content,
                     .channel = c->name,
-                    .client_id = lv_slice_str(hc->client_id),
-                    .user_id = hc->user_id,
+                    .client_id = lv_slice_of(id, LV__HUB_ID_LEN),
+                    .user_id = lv__hub_user_id(hc),
                     .transport = hc->ws ? LV_SLICE("websocket") : LV_SLICE("sse"),
                     .size = sub->opening->snap->n};
   lv__hub_say(hc, &e);

@@ -102,11 +102,9 @@ static void go_on(rest *r) {
   while (r->n < r->ask->q.n_channels && r->bytes <= LV__HUB_ANSWER_BYTES) {
     lv_chan *chan = r->ask->chans[r->n];
     lv__hub_group *g = lv__hub_group_get(r->hl, lv__hub_chan_get(r->hl, chan), v);
-    lv__hub_conn who = {.auth = r->ask->auth,
-                        .keys = r->ask->q.keys,
-                        .cats = r->ask->q.cats,
-                        .n_cats = r->ask->q.n_cats};
+    lv__hub_conn who = {.auth = r->ask->auth, .wish = lv__hub_wish_new(&r->ask->q)};
     lv__filter *filter = lv__hub_filter(&who, chan);
+    free(who.wish);
     uint32_t max = lv__hub_snap_max(r->ask->auth->app, chan);
     lv__snap *snap = lv__snap_ask(r->hl, g, filter, max, &r->wait);
     lv__filter_unref(filter);

@@ -14,7 +14,7 @@
  * one turn cost is one head. Rejected: a queue of its own for the protocol, which would hide from
  * it how much waits for the kernel; and heads written by the protocol, which would know of frames.
  *
- * Memory: lv_ws_conn is 96 bytes from a pool; `kept` exists while a message is incomplete. */
+ * Memory: lv_ws_conn is 80 bytes from a pool; `kept` exists while a message is incomplete. */
 #include "net/ws.h"
 #include "core/pool.h"
 #include <assert.h>
@@ -28,10 +28,10 @@ enum {
   ANSWERS_MAX = 64 * 1024, /* pongs, and what a stream's protocol answers, above out_max */
   PINGS_MAX = 2,
 };
-static_assert(sizeof(lv_ws_conn) <= 96, "paid by each idle connection");
+static_assert(sizeof(lv_ws_conn) <= 80, "paid by each idle connection");
 
 static lv_pool pool = {.size = sizeof(lv_ws_conn),
-                       .align = 32,
+                       .align = 16,
                        .batch = 64,
                        .shared_max = 64,
                        .lock = PTHREAD_MUTEX_INITIALIZER};
@@ -448,7 +448,6 @@ lv_ws_conn *lv_ws_upgrade(lv_http_call *call, const lv_ws_kind *kind, void *data
   *w = (lv_ws_conn){.conn = c,
                     .kind = kind,
                     .data = data,
-                    .protocol = o.protocol,
                     .deflate = o.pmd.on,
                     .bits = o.pmd.on ? o.pmd.server_bits : LV_WS_BITS_MAX};
   if (!switch_protocols(call, &o, w)) {

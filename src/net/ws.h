@@ -13,7 +13,7 @@
  * conn->outq, as it would without WebSocket; what was queued since the last flush leaves as one
  * binary frame, its head put in front at the flush. Nothing is copied for that.
  *
- * An idle connection owns lv_conn, lv_ws_conn (96 bytes) and no buffer. Pings leave each `ping_ms`;
+ * An idle connection owns lv_conn, lv_ws_conn (80 bytes) and no buffer. Pings leave each `ping_ms`;
  * a peer of whom nothing was heard after two of them is gone (LV_E_TIMEOUT).
  *
  * A peer that does not take what it is sent (conn->outq above out_max) is not read from until it
@@ -68,10 +68,9 @@ typedef struct lv_ws_kind {
 struct lv_ws_conn {
   lv_conn *conn; /* outq, loop, pausing, peer: conn.h */
   const lv_ws_kind *kind;
-  void *data;        /* the protocol's own */
-  lv_slice protocol; /* that was agreed on; empty: none */
-  bool deflate : 1;  /* frames may be compressed (lv_ws_frame_deflated) */
-  bool closing : 1;  /* a close frame was sent or received: nothing more is sent */
+  void *data;       /* the protocol's own */
+  bool deflate : 1; /* frames may be compressed (lv_ws_frame_deflated) */
+  bool closing : 1; /* a close frame was sent or received: nothing more is sent */
   /* private from here on */
   uint8_t bits;       /* of the window that the peer decompresses with */
   uint8_t unanswered; /* pings since the peer was heard last */
