@@ -5,6 +5,7 @@ import base64
 import contextlib
 import datetime
 import json
+import os
 import sqlite3
 import threading
 import time
@@ -576,3 +577,34 @@ def test_rest_refuses(asked):
     api(s, "/usage", 401, key=None)
     api(s, "/usage", 403, key="full")
     api(s, "/apps/dev/usage", 403, key="full")
+
+
+def test_command(asked):
+    s = asked
+    env = {**os.environ, "LAVVA_ADMIN_KEY": lvconf.key_text("root"),
+           "LAVVA_HTTP": f"{s.http[0]}:{s.http[1]}"}
+    for i in range(3):
+        post(s, "data/k", value(6000))
+    post(s, "data/k", b"x", secret="full2")
+    wait(lambda: api(s, "/usage", step="total")["total"]["messages_in"] == 7, "the book")
+    out = s.cli("usage", env=env)
+    assert out.returncode == 0, out.stderr
+    head, *rows = [x.split() for x in out.stdout.splitlines()]
+    assert head[:3] == ["APP", "IN", "OUT"] and [r[0] for r in rows] == ["dev", "two", "total"]
+    assert [r[1] for r in rows] == ["6", "1", "7"]
+    assert rows[0][4:6] == ["17.6", "KiB"] and rows[1][4] == "6"        # bytes in
+    out = s.cli("usage", "two", "--step", "minute", env=env)
+    head, *rows = [x.split() for x in out.stdout.splitlines()]
+    assert head[:2] == ["FROM", "APP"] and rows[0][1:3] == ["two", "1"] and rows[-1][0] == "total"
+    assert abs(seconds(rows[0][0]) - time.time()) < 3600
+    out = s.cli("usage", "--step", "hour", "--json", env=env)
+    a = json.loads(out.stdout)
+    assert a["step"] == "hour" and a["total"]["messages_in"] == 7 and len(a["items"]) >= 2
+    out = s.cli("usage", "--from", "2020-01-01T00:00:00Z", "--to", "2020-01-01T01:00:00+00:00",
+                env=env)
+    assert out.returncode == 0 and [x.split()[0] for x in out.stdout.splitlines()] == [
+        "APP", "total"]
+    assert s.cli("usage", "--step", "week", env=env).returncode == 1
+    assert s.cli("usage", "nobody", env=env).returncode == 1
+    assert s.cli("usage", "a", "b", env=env).returncode == 64
+    assert s.cli("usage", env={**env, "LAVVA_ADMIN_KEY": lvconf.key_text("full")}).returncode == 3
