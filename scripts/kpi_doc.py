@@ -72,7 +72,8 @@ def others(source):
     """[(name, type, help)] of what a source writes itself."""
     out = []
     text = rf"((?:{STRING}\s*)+)"
-    forms = (rf'put_hist\(b,\s*"([a-z0-9_]+)",\s*{text}()',
+    forms = (rf'put_(?:rows_)?hist\(b,\s*"([a-z0-9_]+)",\s*{text}()',
+             rf'put_quantiles\(b,\s*"([a-z0-9_]+)",\s*{text}()',
              rf'head\(b,\s*"([a-z0-9_]+)",\s*{text},\s*"(\w+)"\)',
              rf'(?:metrics_put|by_role)\(b,\s*"([a-z0-9_]+)",\s*"(\w+)",\s*{text}')
     for m in re.finditer("|".join(forms), source):
@@ -81,7 +82,9 @@ def others(source):
             name, kind, words = got[:3]
         else:
             name, words, kind = got[:3]
-        out.append((name, kind or "histogram", unquote(words)))
+        if not kind:
+            kind = "gauge" if "put_quantiles" in m.group(0) else "histogram"
+        out.append((name, kind, unquote(words)))
     return out
 
 

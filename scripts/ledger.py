@@ -3,8 +3,8 @@
 
   scripts/ledger.py [--rest SECONDS] [--apps] [--quiet] [SOURCE]
 
-The equations hold in sum and for each app by itself; those of an app are printed with --apps, or
-when one does not hold. SOURCE is HOST:PORT, a URL, a file, or - for standard input; without it LAVVA_HTTP of the
+The equations hold in sum and for each app by itself, those of the gateway also for each protocol of an
+app; these are printed with --apps, or when one does not hold. SOURCE is HOST:PORT, a URL, a file, or - for standard input; without it LAVVA_HTTP of the
 environment, else 127.0.0.1:8080. Each equation is printed with its terms and whether it holds.
 They hold exactly at rest; under load messages are under way, so --rest waits (at most so long)
 until two scrapes agree and nothing is with the broker.
@@ -21,11 +21,12 @@ import urllib.request
 LINE = re.compile(r'^([A-Za-z_:][A-Za-z0-9_:]*)(?:\{(.*)\})? (\S+)$')
 LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 WHOSE = ("app", "protocol")     # labels that say for whom; the others say what was counted
+GATEWAY = 2     # equations that hold by protocol, too: what is owed goes out over any of them
 IN_FLIGHT = "lavva_publish_inflight_messages"
 
 
-def parse(text, app=None):
-    """{name{labels}: value} of a Prometheus text, added up over apps (or of one) and protocols."""
+def parse(text, app=None, protocol=None):
+    """{name{labels}: value} of a Prometheus text, added up over apps and protocols (or of one)."""
     out = {}
     for line in text.splitlines():
         m = LINE.match(line)
@@ -34,16 +35,29 @@ def parse(text, app=None):
         labels = dict(LABEL.findall(m.group(2) or ""))
         if app is not None and labels.get("app") != app:
             continue
+        if protocol is not None and labels.get("protocol") != protocol:
+            continue
         rest = ",".join(f'{k}="{v}"' for k, v in labels.items() if k not in WHOSE)
         name = m.group(1) + (f"{{{rest}}}" if rest else "")
         out[name] = out.get(name, 0) + float(m.group(3))
     return out
 
 
-def apps(text):
-    """Apps that anything was counted for, by their label."""
-    return sorted({labels["app"] for m in map(LINE.match, text.splitlines())
-                   if m and "app" in (labels := dict(LABEL.findall(m.group(2) or "")))})
+def values(text, *names):
+    """Values of these labels, of what has them all."""
+    found = (dict(LABEL.findall(m.group(2) or "")) for m in map(LINE.match, text.splitlines()) if m)
+    return sorted({tuple(have[n] for n in names) for have in found if all(n in have for n in names)})
+
+
+def parts(text):
+    """[(whose, lines)]: each app, and each protocol of an app."""
+    out = []
+    for app, in values(text, "app"):
+        out.append((f"app={app}", check(OfApp(parse(text, app)))))
+    for app, protocol in values(text, "app", "protocol"):
+        lines = check(OfApp(parse(text, app, protocol)))[:GATEWAY]
+        out.append((f"app={app} protocol={protocol}", lines))
+    return out
 
 
 def total(m, prefix):
@@ -152,12 +166,11 @@ def main(argv=None):
         if not (holds and a.quiet):
             print(line)
     if lines[1][1] and parse(text).get(IN_FLIGHT, 0) == 0:  # what is in flight is of no known app
-        for app in apps(text):
-            of_app = check(OfApp(parse(text, app)))
-            lines += of_app
-            for line, holds in of_app:
+        for whose, of_them in parts(text):
+            lines += of_them
+            for line, holds in of_them:
                 if not holds or (a.apps and not a.quiet):
-                    print(f"{line}  app={app}")
+                    print(f"{line}  {whose}")
     return int(not all(holds for _, holds in lines))
 
 

@@ -198,6 +198,8 @@ enum lv_kpi_proto {
  * not occurred are left out of the text. */
 enum { LV_KPI_APPS_MAX = 1000, LV_KPI_CHANS_MAX = 10000, LV_KPI_ZEROS = 64 };
 enum { LV_KPI_CHANS_DEFAULT = 100 };
+/* Apps whose latency has buckets of its own; those of the others are `_other` together. */
+enum { LV_KPI_HIST_APPS = 64 };
 #define LV_KPI_NO_APP UINT32_MAX
 
 /* One thread's counters of one channel. */

@@ -278,14 +278,15 @@ static void put_hist(lv_buf *b, const char *name, const char *help, const lv_his
   put_buckets(b, name, "", below, (double)atomic_load(&h->sum) / 1e9);
 }
 
-/* By app and protocol: those that have had a delivery, and the first app's over MQTT, so that the
- * metric is there from the start. */
+/* By app (the first ones; the others together) and protocol: those that have had a delivery, and
+ * the first app's over MQTT, so that the metric is there from the start. */
 static void put_rows_hist(lv_buf *b, const char *name, const char *help, enum lv_latency which) {
   typedef uint64_t lat[LV_KPI_BUCKETS + 2];
   lat *v = calloc(ROWS, sizeof *v);
   if (!v) abort();
   for (lv_metrics *m = lv__metrics_first(); m; m = m->next) {
-    uint64_t *to = v[m->app * LV_KPI_PROTO_COUNT + m->proto];
+    uint32_t app = m->app <= LV_KPI_HIST_APPS ? m->app : LV_KPI_APPS_MAX + 1;
+    uint64_t *to = v[app * LV_KPI_PROTO_COUNT + m->proto];
     for (int i = 0; i <= LV_KPI_BUCKETS; i++)
       to[i] += atomic_load_explicit(&m->lat[which].bucket[i], memory_order_relaxed);
     to[LV_KPI_BUCKETS + 1] += atomic_load_explicit(&m->lat[which].sum, memory_order_relaxed);
@@ -298,7 +299,8 @@ static void put_rows_hist(lv_buf *b, const char *name, const char *help, enum lv
     bool first = true;
     size_t n;
     lv_buf_init(&text, 4096);
-    label(&text, &first, "app", app_text(row / LV_KPI_PROTO_COUNT));
+    uint32_t app = row / LV_KPI_PROTO_COUNT;
+    label(&text, &first, "app", app > LV_KPI_APPS_MAX ? "_other" : app_text(app));
     label(&text, &first, "protocol", proto_text[row % LV_KPI_PROTO_COUNT]);
     char *labels = lv_buf_take(&text, &n);
     put_buckets(b, name, labels, v[row], (double)v[row][LV_KPI_BUCKETS + 1] / 1e9);

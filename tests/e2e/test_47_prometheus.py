@@ -353,3 +353,60 @@ def test_provisioning():
     boards = load(os.path.join(GRAFANA, "provisioning/dashboards/lavva.yaml"))
     one, = boards["providers"]
     assert boards["apiVersion"] == 1 and one["type"] == "file" and one["options"]["path"][0] == "/"
+
+
+# ---- the design's table ----
+
+LABELS = re.compile(r'(\w+)="([^"]*)"')
+KPIS = {f"lavva_{part}_{way}_{what}_total": {"app"} if part == "broker" or (part, way) == ("hub", "in")
+        else {"app", "protocol"}
+        for part in ("gateway", "broker", "hub") for way in ("in", "out")
+        for what in ("messages", "bytes")}
+KPIS |= {"lavva_drops_total": {"stage", "reason", "app", "protocol"},
+         "lavva_processing_latency_seconds_bucket": {"le", "app", "protocol"},
+         "lavva_processing_latency_quantile_seconds": {"quantile"},
+         "lavva_processing_latency_max_seconds": set(),
+         "lavva_processing_latency_negative_total": set(),
+         "lavva_end_to_end_latency_seconds_bucket": {"le", "app", "protocol"},
+         "lavva_end_to_end_latency_quantile_seconds": {"quantile"},
+         "lavva_channel_in_messages_total": {"app", "channel"},
+         "lavva_channel_out_messages_total": {"app", "channel"},
+         "lavva_channel_drops_total": {"stage", "app", "channel"},
+         "lavva_connections": {"protocol"}, "lavva_connections_limit": set(),
+         "lavva_consumer_lag_max_messages": {"app"}, "lavva_hub_pending_messages": {"app"},
+         "lavva_broker_commit_latency_seconds_bucket": {"le"},
+         "lavva_publish_queue_bytes": set(), "lavva_out_queue_bytes": set(),
+         "lavva_broker_queue_bytes": set(), "lavva_broker_feed_bytes": set(),
+         "lavva_process_cpu_seconds_total": {"role"},
+         "lavva_process_resident_memory_bytes": {"role"},
+         "lavva_broker_under_replicated_partitions": set()}
+
+
+def test_names_and_labels_of_the_kpis(loaded):
+    """Exactly these, on a server that is in use, with something counted in what counts."""
+    s, _ = loaded
+    got, values = {}, {}
+    for name, v in s.metrics(raw=True).items():
+        name, _, labels = name.partition("{")
+        pairs = dict(LABELS.findall(labels))
+        assert got.setdefault(name, set(pairs)) == set(pairs), name
+        values[name] = values.get(name, 0) + v
+        for k, x in pairs.items():
+            values.setdefault((name, k), set()).add(x)
+    assert {n: got.get(n) for n in KPIS} == KPIS
+    may_be_zero = {"lavva_processing_latency_negative_total", "lavva_broker_feed_bytes",
+                   "lavva_broker_under_replicated_partitions", "lavva_publish_queue_bytes",
+                   "lavva_broker_queue_bytes", "lavva_out_queue_bytes"}
+    assert {n for n in KPIS if not values[n]} <= may_be_zero
+    quantiles = {"0.5", "0.95", "0.99", "0.999"}
+    for which in ("processing", "end_to_end"):
+        assert values[f"lavva_{which}_latency_quantile_seconds", "quantile"] == quantiles
+        assert len(values[f"lavva_{which}_latency_seconds_bucket", "le"]) == 31
+        assert {"mqtt", "ws", "sse"} <= values[f"lavva_{which}_latency_seconds_bucket", "protocol"]
+    assert values["lavva_drops_total", "stage"] == {"gateway", "hub"}
+    assert {"mqtt", "http", "ws"} <= values["lavva_gateway_in_messages_total", "protocol"]
+    assert {"mqtt", "ws", "sse"} <= values["lavva_hub_out_messages_total", "protocol"]
+    assert {"mqtt", "http", "ws", "wss", "sse"} <= values["lavva_connections", "protocol"]
+    per_app = sum(v for k, v in s.metrics(raw=True).items()
+                  if k.startswith("lavva_processing_latency_seconds_count{"))
+    assert per_app > 0

@@ -66,6 +66,9 @@ static void prometheus(void **state) {
   lv_metrics_latency(lv_metrics_mine(), row, LV_LATENCY_PROCESSING, 2000000000, 2);
   lv_metrics_latency(lv_metrics_mine(), row, LV_LATENCY_PROCESSING, 10001, 1);
   lv_metrics_latency(lv_metrics_mine(), row, LV_LATENCY_END, -5, 3);
+  for (uint32_t id = 64; id < 66; id++) /* beyond those with buckets of their own */
+    lv_metrics_latency(lv_metrics_mine(), lv_metrics_row(lv_metrics_mine(), id, LV_KPI_MQTT),
+                       LV_LATENCY_PROCESSING, 5000, 2);
   char *text = lv_metrics_prometheus(&n), *save = NULL, cur[128] = "";
   char seen[256][128];
   int groups = 0, samples = 0;
@@ -87,6 +90,7 @@ static void prometheus(void **state) {
   assert_non_null(strstr(text, LATENCY "sum{" OF "4.000010001\n"));
   assert_non_null(strstr(text, LATENCY "count{" OF "3\n"));
   assert_non_null(strstr(text, "\nlavva_end_to_end_latency_negative_total 3\n"));
+  assert_non_null(strstr(text, LATENCY "count{app=\"_other\",protocol=\"mqtt\"} 4\n"));
 #undef OF
 #undef LATENCY
   assert_non_null(strstr(text, "quantile_seconds{quantile=\"0.999\"} "));
