@@ -4,6 +4,7 @@
 #   make fuzz       fuzz each parser for longer      make soak    kill -9 rounds and disk faults
 #   make tidy       the rules of CONTRIBUTING.md     make format  apply clang-format
 #   make deps       install what is missing          make install install into PREFIX
+#   make package    a Debian package in dist/
 #   make docs       the generated ones               make screenshots  the pictures in docs/img
 SHELL := /bin/bash
 BUILD ?= build
@@ -12,7 +13,7 @@ DESTDIR ?=
 PYTHON ?= /usr/bin/python3
 export PYTHON
 
-.PHONY: all deps run test unit bench fuzz soak tidy format docs screenshots install clean help
+.PHONY: all deps run test unit bench fuzz soak tidy format docs screenshots install package clean help
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) lavva
 
@@ -70,7 +71,12 @@ screenshots: all
 install: all
 	@meson introspect $(BUILD) --buildoptions | grep -q '"name": "prefix", "value": "$(PREFIX)"' || \
 	  { meson configure $(BUILD) --prefix=$(PREFIX) && ninja -C $(BUILD) lavva; }
+	@ninja -C $(BUILD) lavva manuals
 	DESTDIR=$(DESTDIR) meson install -C $(BUILD) --no-rebuild
 
+package:
+	@scripts/deps.sh package
+	@scripts/package.sh
+
 clean:
-	rm -rf build build-*
+	rm -rf build build-* dist

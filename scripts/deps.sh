@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that a target needs, or prints the one command that would.
-# usage: deps.sh build|test|bench
+# usage: deps.sh build|test|package|bench [--list]
 #
 # `build` is what `make` needs, `test` adds what `make test` runs, `bench` adds the peers that we
 # are measured beside. Nothing happens (and nothing is slow) when all of it is there already.
@@ -15,14 +15,18 @@ test=(clang clang-format libclang-rt-14-dev llvm libcmocka-dev python3 python3-p
       mosquitto-clients curl procps iproute2)
 bench=(mosquitto nats-server libwslay-dev nginx-light libnginx-mod-nchan)
 build+=(libarchive-dev)
+package=(debhelper dpkg-dev fakeroot git lintian)
+test+=("${package[@]}" mandoc nodejs node-ws systemd tar zstd adduser)
 
 case "${1:-build}" in
 build) want=("${build[@]}") ;;
 test) want=("${build[@]}" "${test[@]}") ;;
+package) want=("${build[@]}" "${package[@]}") ;;
 bench) want=("${build[@]}" "${test[@]}" "${bench[@]}") ;;
-*) echo "deps.sh: unknown target '$1' (build, test or bench)" >&2; exit 64 ;;
+*) echo "deps.sh: unknown target '$1' (build, test, package or bench)" >&2; exit 64 ;;
 esac
 
+if [ "${2:-}" = --list ]; then printf '%s\n' "${want[@]}"; exit 0; fi
 command -v dpkg-query >/dev/null || {
   echo "deps.sh: this is not a Debian system; install the equivalents of: ${want[*]}" >&2; exit 0; }
 missing=()

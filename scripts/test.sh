@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What `make test` runs once its packages are there: everything that proves the product, in steps.
-#   scripts/test.sh [STEP…]     steps: tidy gcc asan tsan fuzz sim kill (default: all, in this order)
+#   scripts/test.sh [STEP…]     steps: tidy gcc asan tsan fuzz sim kill package (default: all, in this order)
 #
 #   tidy   the rules that a machine can check
 #   gcc    build with gcc -Werror; unit tests
@@ -9,6 +9,7 @@
 #   fuzz   each fuzz target for a few seconds
 #   sim    the log and the sessions over the faulty disk: 200 seeds
 #   kill   10 rounds of kill -9 under load
+#   package  the Debian package: built, looked at, and as root installed, used and purged
 #
 # Output goes to build-*/; here stands a line a step. A step that fails does not stop the others.
 # The last line is the sum: `N passed, N failed`. FUZZ_SECONDS, SIM_SEEDS, KILL_ROUNDS, SEED and
@@ -18,7 +19,7 @@ cd "$(dirname "$0")/.."
 root=$PWD
 PYTHON=${PYTHON:-/usr/bin/python3}
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(tidy gcc asan tsan fuzz sim kill)
+[ ${#steps[@]} -gt 0 ] || steps=(tidy gcc asan tsan fuzz sim kill package)
 cores=$(nproc)
 jobs=${JOBS:-$((cores + 1))}
 passed=0 failed=0 started=$SECONDS
@@ -143,10 +144,19 @@ step_kill() {
     env LAVVA_BIN="$root/build-gcc/lavva" "$PYTHON" tests/e2e/soak.py \
     --rounds "${KILL_ROUNDS:-10}" ${SEED:+--seed "$SEED"}
 }
+step_package() {
+  mkdir -p build-deb
+  one "package, lintian" 600 build-deb/check.log scripts/package.sh --check || return
+  if [ "$(id -u)" -ne 0 ] || [ -e /usr/bin/lavva ] || [ -e /var/lib/lavva ]; then
+    echo "package not installed here: that takes root, and a machine without lavva"
+    return
+  fi
+  one "package: install to purge" 120 build-deb/install.log scripts/package-test.sh
+}
 
 for s in "${steps[@]}"; do
   case "$s" in
-  tidy | gcc | asan | tsan | fuzz | sim | kill) "step_$s" ;;
+  tidy | gcc | asan | tsan | fuzz | sim | kill | package) "step_$s" ;;
   *) echo "test.sh: no step '$s'" >&2; sed -n '3p' "$0" >&2; exit 64 ;;
   esac
 done

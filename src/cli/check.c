@@ -6,13 +6,15 @@
 #include <inttypes.h>
 
 typedef struct args {
-  bool schema, quiet;
+  bool schema, man, quiet;
 } args;
 
 static const lv_cli_opt opts[] = {
     {"quiet", 'q', NULL, LV_CLI_FLAG, offsetof(args, quiet), 0, 0, "print findings only"},
     {"schema-markdown", 0, NULL, LV_CLI_FLAG, offsetof(args, schema), 0, 0,
      "print docs/config.md: every key with its default and range"},
+    {"schema-man", 0, NULL, LV_CLI_FLAG, offsetof(args, man), 0, 0,
+     "print the same as the manual page lavva.yaml(5)"},
 };
 
 void lv_cli_issue_print(void *arg, const lv_conf_issue *issue) {
@@ -74,8 +76,8 @@ static int run(const lv_cli_cmd *cmd, int argc, char **argv) {
   args a = {0};
   int n, code;
   if (lv_cli_parse(cmd, argc, argv, &a, &n, &code)) return code;
-  if (a.schema) {
-    lv_conf_doc(stdout);
+  if (a.schema || a.man) {
+    a.man ? lv_conf_man(stdout) : lv_conf_doc(stdout);
     return fflush(stdout) ? LV_EXIT_FAIL : LV_EXIT_OK;
   }
   if (n != 1) return lv_cli_usage(cmd, n ? "one file at a time" : "which FILE?");

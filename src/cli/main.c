@@ -1,5 +1,6 @@
 /* main.c: finds the subcommand and runs it. */
 #include "cli/commands.h"
+#include "cli/man.h"
 #include "core/suggest.h"
 #include <string.h>
 #include <sys/resource.h>
@@ -45,9 +46,27 @@ static int run_version(const lv_cli_cmd *cmd, int argc, char **argv) {
 const lv_cli_cmd lv_cli_version = {
     .name = "version", .usage = "", .summary = "Prints the version", .run = run_version};
 
+typedef struct help_args {
+  bool man;
+  const char *completion;
+} help_args;
+static const lv_cli_opt help_opts[] = {
+    {"man", 0, NULL, LV_CLI_FLAG, offsetof(help_args, man), 0, 0, "print the manual page lavva(1)"},
+    {"completion", 0, "SHELL", LV_CLI_TEXT, offsetof(help_args, completion), 0, 0,
+     "print what bash or zsh needs to complete commands"},
+};
+
 static int run_help(const lv_cli_cmd *cmd, int argc, char **argv) {
+  help_args a = {0};
   int n, code;
-  if (lv_cli_parse(cmd, argc, argv, NULL, &n, &code)) return code;
+  if (lv_cli_parse(cmd, argc, argv, &a, &n, &code)) return code;
+  bool bash = a.completion && strcmp(a.completion, "bash") == 0;
+  if (a.completion && !bash && strcmp(a.completion, "zsh") != 0)
+    return lv_cli_usage(cmd, "--completion %s: bash or zsh", a.completion);
+  if (a.man || a.completion) {
+    a.man ? lv_man_commands(stdout) : bash ? lv_man_bash(stdout) : lv_man_zsh(stdout);
+    return fflush(stdout) ? LV_EXIT_FAIL : LV_EXIT_OK;
+  }
   if (n > 1) return lv_cli_usage(cmd, "one command at a time");
   if (n == 0) {
     overview(stdout);
@@ -62,6 +81,7 @@ const lv_cli_cmd lv_cli_help_cmd = {.name = "help",
                                     .usage = "[COMMAND]",
                                     .summary = "Shows the commands, or one command's options and "
                                                "examples",
+                                    LV_CLI_OPTS(help_opts),
                                     .run = run_help};
 
 /* As many descriptors as we may have: connections are limited by the document, and a log of many

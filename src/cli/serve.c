@@ -6,6 +6,7 @@
 #include "cli/check.h"
 #include "cli/commands.h"
 #include "cli/devinst.h"
+#include "cli/notify.h"
 #include "cli/server.h"
 #include "core/arena.h"
 #include "core/log.h"
@@ -57,6 +58,7 @@ typedef struct serve {
   lv_master *master;
   lv_devinst dev;
   lv_server *server;
+  lv_notify notify;
   char dir[4096], cert[4200], cert_key[4200]; /* made ones; empty: not needed */
 } serve;
 
@@ -303,10 +305,14 @@ static void run_until_signal(serve *s, const sigset_t *set) {
              s->conf->drain_ms);
       return;
     }
-    if (sig == SIGHUP)
+    if (sig == SIGHUP) {
+      lv_notify_reloading(&s->notify);
       reload(s);
-    else
-      lv_server_tick(s->server);
+      lv_notify_ready(&s->notify, "serving");
+      continue;
+    }
+    lv_server_tick(s->server);
+    if (lv_server_beat(s->server)) lv_notify_alive(&s->notify);
   }
 }
 
@@ -335,10 +341,16 @@ static int start_and_run(serve *s) {
   if (r) return lv_cli_fail(s->cmd, "%s", why);
   lv_master_start(s->master);
   r = announce(s);
-  if (r == 0) run_until_signal(s, &set);
+  lv_notify_open(&s->notify);
+  if (r == 0) {
+    lv_notify_ready(&s->notify, "serving");
+    run_until_signal(s, &set);
+  }
+  lv_notify_stopping(&s->notify);
   pthread_t watcher;
   if (pthread_create(&watcher, NULL, second_signal, &set) == 0) pthread_detach(watcher);
   uint32_t cut = lv_server_stop(s->server);
+  lv_notify_close(&s->notify);
   lv_log(LV_INFO, "stopped cut_connections=%u", cut);
   return r;
 }

@@ -34,6 +34,8 @@ struct lv_server {
   lv_loop *loops[LV_LOOPS_MAX];
   int n_loops;
   bool started[LV_LOOPS_MAX];
+  uint32_t asked[LV_LOOPS_MAX];
+  _Atomic uint32_t answered[LV_LOOPS_MAX];
   char data_dir[4096];
   uint64_t disk_reserve;
   _Atomic uint64_t conns_max, queue_max; /* of the document, for /metrics */
@@ -306,6 +308,24 @@ uint32_t lv_server_stop(lv_server *s) {
   lv_conf_unref(s->now);
   free(s);
   return cut;
+}
+
+static void answer(lv_loop *loop, void *arg) {
+  lv_server *s = arg;
+  atomic_fetch_add(&s->answered[loop->index], 1);
+}
+
+bool lv_server_beat(lv_server *s) {
+  bool all = true;
+  for (int i = 0; i < s->n_loops; i++) {
+    if (atomic_load(&s->answered[i]) != s->asked[i]) {
+      all = false; /* one question at a time */
+      continue;
+    }
+    s->asked[i]++;
+    lv_loop_call(s->loops[i], answer, s);
+  }
+  return all;
 }
 
 void lv_server_tick(lv_server *s) {

@@ -32,6 +32,8 @@ int lv_server_reload(lv_server *s, lv_conf *conf, bool whole, char *why);
 /* Drains and frees; at most the conf's drain_ms and a little. Returns the number of connections
  * that had to be cut. */
 uint32_t lv_server_stop(lv_server *s);
+/* Asks each loop for a sign of life; true when all have answered the time before. @thread main */
+bool lv_server_beat(lv_server *s);
 /* To be called about once a second: samples for the 60-second quantiles, held-back log lines. */
 void lv_server_tick(lv_server *s);
 

@@ -232,6 +232,10 @@ int lv_conf_key_make(const char *id, char ret_text[LV_CONF_KEY_MAX]);
 
 /* Writes docs/config.md, made from the schema, to `out`. @thread main */
 void lv_conf_doc(FILE *out);
+/* lavva.yaml(5), in roff's man macros. @thread any */
+void lv_conf_man(FILE *out);
+/* Of the manual pages: that of the last change to them. */
+#define LV_CONF_MAN_DATE "2026-11-24"
 
 /* What a key may do with a topic is asked in session/rights.h. */
 #endif
