@@ -10,7 +10,7 @@ addEventListener("DOMContentLoaded", () => {
   Dygraph.PLUGINS = Dygraph.PLUGINS.filter(p => p !== Dygraph.Plugins.Legend);
 });
 
-/* series: [{name, color: "--s1", get: row → number}]; format: number → text; axis: the same, short;
+/* series: [{name, color: "--s1", get: row → number, dash}]; format: number → text; axis: the same, short;
  * wide: room for long numbers at
  * the axis; idle: what the line below the curve says while nobody points at it (else a legend). */
 export class Chart {
@@ -50,12 +50,13 @@ export class Chart {
     this.graph = new Dygraph(this.plot, data, {
       labels: ["time", ...this.series.map(s => s.name)],
       colors: this.series.map(s => css(s.color)),
+      series: Object.fromEntries(this.series.filter(s => s.dash).map(s => [s.name, { strokePattern: [6, 5] }])),
       strokeWidth: 1.6, fillGraph: this.series.length === 1, fillAlpha: 0.13, includeZero: true,
       connectSeparatedPoints: false, legend: "never", dateWindow: range, interactionModel: {},
       gridLineColor: css("--grid"), axisLineColor: css("--grid"), axisLineWidth: 1, animatedZooms: false,
-      axisLabelColor: label, xRangePad: 0, yRangePad: 4, highlightCircleSize: 3, rightGap: 4, axisTickSize: 3,
+      axisLabelColor: label, xRangePad: 0, yRangePad: 4, highlightCircleSize: 3, rightGap: 12, axisTickSize: 3,
       axes: {
-        y: { axisLabelFormatter: v => (v === 0 ? "0" : this.axis(v)), axisLabelWidth: this.wide ? 52 : 34, pixelsPerLabel: 34, drawGrid: true },
+        y: { axisLabelFormatter: v => (v === 0 ? "0" : this.axis(v)), axisLabelWidth: this.wide ? 52 : 34, pixelsPerLabel: 26, drawGrid: true },
         x: { drawGrid: false, pixelsPerLabel: 74, axisLabelFormatter: d => (this.narrow ? clock(d) : clock(d).slice(0, 5)) },
       },
       highlightCallback: (e, x, points) => { this.pointed = true; this.tell(x, points); },

@@ -17,7 +17,7 @@ const KPIS = [
     series: [{ name: "out", color: "--s1", get: r => r.gatewayOut }] },
   { id: "broker", title: "Broker throughput", about: "into and out of the log", named: true,
     idle: () => h("span", null, `${whole(feed.total("lavva_broker_in_messages_total"))} in, ${whole(feed.total("lavva_broker_out_messages_total"))} out in all`),
-    series: [{ name: "in", color: "--s1", get: r => r.brokerIn }, { name: "out", color: "--s2", get: r => r.brokerOut }] },
+    series: [{ name: "in", color: "--s1", get: r => r.brokerIn }, { name: "out", color: "--s2", dash: true, get: r => r.brokerOut }] },
   { id: "hub-in", title: "Hub IN", about: "taken for subscribers", idle: inAll("hub_in"),
     series: [{ name: "in", color: "--s2", get: r => r.hubIn }] },
   { id: "hub-out", title: "Hub OUT", about: "delivered to customers", idle: inAll("hub_out"),

@@ -2,6 +2,7 @@
 test makes. One browser and one development instance for the file."""
 import gzip
 import json
+import math
 import os
 import re
 import threading
@@ -17,6 +18,7 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.select import Select
 
 import harness
 from harness import DEADLINE, wait
@@ -130,7 +132,8 @@ def load(instance):
         while not stop:
             pub.publish(f"plant/line{n % 3}", json.dumps({"n": n}), qos=1)
             n += 1
-            time.sleep(0.005)           # the load's rate, not a wait for a result
+            # the load's rate, a slow wave; not a wait for a result
+            time.sleep(0.005 + 0.003 * math.sin(time.monotonic() / 8))
     t = threading.Thread(target=run, daemon=True)
     t.start()
     yield
@@ -299,8 +302,8 @@ def test_client(page, pub, sub):
     chan = f"try-{pub[:2]}-{sub[:2]}"
     for css, value in (("#s-channel", chan), ("#p-channel", chan), ("#p-key", "k/1")):
         page.fill(css, value)
-    page.one("#s-over").send_keys(sub)
-    page.one("#p-over").send_keys(pub)
+    Select(page.one("#s-over")).select_by_visible_text(sub)
+    Select(page.one("#p-over")).select_by_visible_text(pub)
     page.button("Subscribe").click()
     page.until(lambda: f"subscribed to {chan}" in page.text("#s-state"), "the subscription")
     page.fill("#p-value", '{"hello": [1, "ü"]}')
@@ -379,6 +382,27 @@ def harness_status(instance, key):
         return e.code
 
 
+def test_usage(page, instance):
+    """What was used, by the minute, hour and day, as a picture and as sums."""
+    before = usage_of(instance)
+    for _ in range(3):
+        http(instance, "/v1/channels/metered/messages", b"1")
+    wait(lambda: usage_of(instance)["messages_in"] >= before["messages_in"] + 3, "the book")
+    page.open("usage")
+    Select(page.one("#span")).select_by_visible_text("Last hour")
+    page.until(lambda: page.find("#usage .bar-col"), "columns")
+    cells = [td.text for td in page.find("#usage tbody td")]
+    assert cells[0] == "dev" and int(cells[1].replace(",", "")) >= before["messages_in"] + 3
+    for span in ("Last 24 hours", "Last 30 days"):
+        Select(page.one("#span")).select_by_visible_text(span)
+        page.until(lambda s=span: page.text("#usage caption") == s, span)
+
+
+def usage_of(instance):
+    a = http(instance, "/api/v1/usage?step=total", key=instance.env["LAVVA_ADMIN_KEY"])
+    return json.loads(a.content)["total"]
+
+
 def test_no_admin(page, instance):
     """Without an administrator's key the console says what it needs."""
     page.open(app=instance.user, key=instance.key, admin="")
@@ -386,7 +410,7 @@ def test_no_admin(page, instance):
     page.until(lambda: "administrator" in page.text("main .empty"), "what is needed")
     page.open("usage")
     page.until(lambda: "dev" in page.text("#usage tbody"), "usage since the start")
-    page.one("#span").send_keys("Last hour")
+    Select(page.one("#span")).select_by_visible_text("Last hour")
     page.until(lambda: "Not available" in page.text("#usage"), "what is not to be had")
 
 
@@ -568,26 +592,44 @@ def test_restart(page, instance, load):
     page.d.get_log("browser")           # the browser's own lines about requests that failed
 
 
-def screenshots(page, load):
-    """The pictures of the docs (make screenshots)."""
+def viewport(page, width, height):
+    page.d.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
+        "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 700})
+
+
+def screenshots(page, instance, load):
+    """The pictures of the docs (make screenshots): this machine's telemetry, and some load."""
     os.makedirs(SHOTS, exist_ok=True)
+    harness.Children.popen([harness.BIN, "demo", "--data", instance.data, "-r", "8"])
+
+    def shot(name):
+        page.d.save_screenshot(f"{SHOTS}/{name}.png")
+        assert os.path.getsize(f"{SHOTS}/{name}.png") < 200_000
+    viewport(page, 1280, 720)
+    page.open("overview")
+    page.until(lambda: page.d.execute_script("return performance.now()") > 90000, "a history", 120)
+    shot("overview")
+    page.d.execute_script("document.querySelector('#theme').click()")
     page.until(lambda: len(page.find(".chart canvas")) >= 14, "curves")
-    page.until(lambda: page.d.execute_script("return performance.now()") > 60000, "a minute", 90)
-    page.d.save_screenshot(f"{SHOTS}/overview.png")
-    page.one("#theme").click()
-    page.until(lambda: len(page.find(".chart canvas")) >= 14, "curves")
-    page.d.save_screenshot(f"{SHOTS}/overview-dark.png")
-    page.one("#theme").click()
-    page.open("channels")
+    shot("overview-dark")
+    page.d.execute_script("document.querySelector('#theme').click()")
+    page.d.execute_script("location.hash = '#/channels'")    # no new page: its history goes on
     page.until(lambda: page.find(".picker [role=option]"), "channels")
+    page.one("#find").send_keys("demo")
+    page.until(lambda: page.text(".picker .name") == "demo", "the channel")
     page.one(".picker [role=option]").click()
     page.until(lambda: len(page.find(".tail li")) > 50, "the tail")
-    page.d.save_screenshot(f"{SHOTS}/channels.png")
-    page.d.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
-        "width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True})
-    page.open("overview")
+    page.until(lambda: page.find("#detail .chart canvas"), "its curve")
+    page.one("#find").clear()
+    page.one("#channel-name").click()
+    viewport(page, 1280, 900)
+    page.until(lambda: page.text("#channel-rate") not in ("", "–"), "its rate")
+    shot("channels")
+    page.d.execute_script("location.hash = '#/overview'")
+    viewport(page, 375, 760)
+    page.until(lambda: len(page.find(".chart canvas")) >= 14, "curves")
     page.until(lambda: kpi(page, "gateway-in") > 0, "rates")
-    page.d.save_screenshot(f"{SHOTS}/phone.png")
+    shot("phone")
     page.d.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
