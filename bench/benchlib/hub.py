@@ -118,7 +118,7 @@ def resumed(m):
 # ---- scenarios ----
 
 FANOUT = ["load", "--subs", "1000", "--pubs", "16"]
-OPEN = ["load", "--subs", "1000", "--pubs", "4", "--rate", "100"]
+OPEN = ["load", "--subs", "1000", "--pubs", "4", "--rate", "100", "--watch", "100"]
 PUBLISH = ["load", "--subs", "0", "--pubs", "64"]
 SNAPSHOT = ["snapshot", "--subs", "1000", "--messages", "1000", "--sub",
             "/ws?channels=c&snapshot=true"]
@@ -141,7 +141,8 @@ SCENARIOS = [
              [hub(US, "hub-memory", OPEN), hub("nchan", "nchan", OPEN),
               hub("relay", "wsrelay", OPEN), hub("lavva, disk", "hub-disk", OPEN),
               hub("relay, disk", "wsrelay-disk", OPEN, once=True)],
-             ["p50", "p99", "p999", "max", "cpu", "wrong"], latency, seconds=5),
+             ["p50", "p99", "p999", "max", "cpu", "wrong"], latency, seconds=5,
+             note="latency is that of 100 of the customers, spread evenly, which are read first"),
     Scenario("http-publish", "HTTP publish, keep-alive, 128 B, 64 connections; we: disk",
              [hub(US, "hub-disk", PUBLISH), hub("nchan", "nchan", PUBLISH),
               hub("lavva, memory", "hub-memory", PUBLISH),

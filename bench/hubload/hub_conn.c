@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { REST_NS = 1000000 };
+
 int64_t hu_now_ns(void) {
   struct timespec ts;
   (void)clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -45,6 +47,10 @@ void hu_drop(hu_run *run, hu_conn *conn, const char *why) {
   conn->in_n = 0;
 }
 
+static int epoll_of(const hu_run *run, const hu_conn *conn) {
+  return conn->pub || conn->watched ? run->epfd : run->epfd_rest;
+}
+
 bool hu_dial(hu_run *run, hu_conn *conn) {
   const struct addrinfo *to = server(run);
   int on = 1;
@@ -55,7 +61,7 @@ bool hu_dial(hu_run *run, hu_conn *conn) {
   run->opening++;
   struct epoll_event ev = {.events = EPOLLOUT, .data.ptr = conn};
   if ((connect(conn->fd, to->ai_addr, to->ai_addrlen) && errno != EINPROGRESS) ||
-      epoll_ctl(run->epfd, EPOLL_CTL_ADD, conn->fd, &ev)) {
+      epoll_ctl(epoll_of(run, conn), EPOLL_CTL_ADD, conn->fd, &ev)) {
     hu_drop(run, conn, "connect");
     return false;
   }
@@ -67,7 +73,7 @@ static void connected(hu_run *run, hu_conn *conn) {
   socklen_t size = sizeof eno;
   (void)getsockopt(conn->fd, SOL_SOCKET, SO_ERROR, &eno, &size);
   struct epoll_event ev = {.events = EPOLLIN, .data.ptr = conn};
-  if (eno || epoll_ctl(run->epfd, EPOLL_CTL_MOD, conn->fd, &ev)) {
+  if (eno || epoll_ctl(epoll_of(run, conn), EPOLL_CTL_MOD, conn->fd, &ev)) {
     hu_drop(run, conn, eno == ECONNREFUSED ? "refused" : "connect");
     return;
   }
@@ -111,11 +117,10 @@ static void readable(hu_run *run, hu_conn *conn) {
   memcpy(conn->in, run->in + used, conn->in_n);
 }
 
-void hu_poll(hu_run *run, int64_t wait_ns) {
+static int handle(hu_run *run, int epfd, int most, int64_t wait_ns) {
   struct epoll_event ev[HU_EVENTS];
-  if (wait_ns < 0) wait_ns = 0;
   struct timespec ts = {wait_ns / 1000000000, wait_ns % 1000000000};
-  int n = epoll_pwait2(run->epfd, ev, run->opt.rate_per_s > 0 ? 64 : HU_EVENTS, &ts, NULL);
+  int n = epoll_pwait2(epfd, ev, most, &ts, NULL);
   for (int i = 0; i < n; i++) {
     hu_conn *conn = ev[i].data.ptr;
     if (conn->state == HU_DIALING)
@@ -123,6 +128,22 @@ void hu_poll(hu_run *run, int64_t wait_ns) {
     else if (conn->state != HU_DOWN)
       readable(run, conn);
   }
+  return n;
+}
+
+/* The two sets are polled in turn rather than one inside the other, which would add to what a send
+ * of the server's costs: who is watched tells that there is something for the others, too, and now
+ * and then they are looked at without. */
+void hu_poll(hu_run *run, int64_t wait_ns) {
+  bool open = run->opt.rate_per_s > 0;
+  if (wait_ns < 0) wait_ns = 0;
+  if (run->opt.watch && wait_ns > REST_NS) wait_ns = REST_NS;
+  int n = handle(run, run->epfd, open ? 64 : HU_EVENTS, run->rest_due ? 0 : wait_ns);
+  if (!run->opt.watch) return;
+  if (n > 0 || !run->rest_due)
+    run->rest_due = true;
+  else
+    run->rest_due = handle(run, run->epfd_rest, 16, 0) > 0;
 }
 
 bool hu_connect_all(hu_run *run, uint32_t from, uint32_t to) {

@@ -13,8 +13,12 @@
  *
  * Closed loop: a publisher's next message leaves when its last one was answered and seen by every
  * subscriber, so N publishers are a window of N. Open loop: by the clock, through whichever
- * publisher is free; latency counts from when it was due. One thread, one epoll; a read a readiness
- * event. */
+ * publisher is free; latency counts from when it was due.
+ *
+ * One thread; a read a readiness event. Reading a thousand customers takes as long as sending to
+ * them, so with --watch N latency is taken from N customers, spread evenly over the others and read
+ * first: what they show is when the server sent, not when the generator came to it. Everyone is
+ * read, and in the ledger. */
 #ifndef HUBLOAD_INT_H
 #define HUBLOAD_INT_H
 #include "hist.h"
@@ -30,7 +34,7 @@ typedef enum hu_mode { HU_LOAD, HU_IDLE, HU_SNAPSHOT, HU_RESUME } hu_mode;
 typedef struct hu_opts {
   hu_mode mode;
   const char *host, *port, *sub_path, *pub_path;
-  uint32_t subs, pubs, size, messages, connecting_max;
+  uint32_t subs, pubs, size, messages, connecting_max, watch;
   double rate_per_s, warmup_s, duration_s, drain_s, settle_s;
   bool tls, once;
   pid_t pids[HU_PIDS_MAX];
@@ -43,6 +47,7 @@ typedef struct hu_conn {
   int fd;
   uint8_t state;
   bool pub, busy; /* publisher: a request is under way */
+  bool watched;   /* subscriber: its latency counts */
   uint32_t index; /* among its kind */
   uint32_t in_n, in_cap;
   uint8_t *in;     /* what was cut off by the end of a read */
@@ -62,8 +67,9 @@ typedef struct hu_counts {
 
 typedef struct hu_run {
   hu_opts opt;
-  int epfd;
-  hu_conn *conns; /* subscribers, then publishers */
+  int epfd, epfd_rest; /* rest: subscribers that are not watched */
+  bool rest_due;       /* some of them may be readable */
+  hu_conn *conns;      /* subscribers, then publishers */
   hu_stream *streams;
   lg_row *rows;
   char (*pos)[HU_POS_MAX]; /* resume: the last position that each subscriber saw */

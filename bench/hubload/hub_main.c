@@ -28,6 +28,7 @@ static const char usage[] =
     "  --sub PATH        of the customers (/ws?channels=c&snapshot=false)\n"
     "  --pub PATH        of the publishers (/v1/channels/c/messages)\n"
     "  --subs N, --pubs N, --messages N, --size BYTES (128), --rate N\n"
+    "  --watch N         latency from N of the customers, which are read first (0: from all)\n"
     "  --warmup S (1), --duration S (5), --settle S (0.3), --drain S (3)\n"
     "  --connecting N    connects under way at once (128)\n"
     "  --tls             idle: through TLS\n"
@@ -63,6 +64,7 @@ static void option(hu_opts *o, int c, const char *v) {
   case 'e': o->settle_s = number(v, 1e5); break;
   case 'D': o->drain_s = number(v, 1e5); break;
   case 'c': o->connecting_max = (uint32_t)number(v, 1e5); break;
+  case 'W': o->watch = (uint32_t)number(v, 1e6); break;
   case 't': o->tls = true; break;
   case 'o': o->once = true; break;
   case 'i':
@@ -81,7 +83,7 @@ static void parse(int argc, char **argv, hu_opts *o) {
       {"rate", 1, NULL, 'r'},   {"warmup", 1, NULL, 'w'},   {"duration", 1, NULL, 'd'},
       {"settle", 1, NULL, 'e'}, {"drain", 1, NULL, 'D'},    {"connecting", 1, NULL, 'c'},
       {"tls", 0, NULL, 't'},    {"once", 0, NULL, 'o'},     {"server-pid", 1, NULL, 'i'},
-      {"help", 0, NULL, 'h'},   {NULL, 0, NULL, 0}};
+      {"watch", 1, NULL, 'W'},  {"help", 0, NULL, 'h'},     {NULL, 0, NULL, 0}};
   static const char *const modes[] = {"load", "idle", "snapshot", "resume"};
   for (int c; (c = getopt_long(argc, argv, "h", longs, NULL)) != -1;) option(o, c, optarg);
   if (argc - optind != 2) bad("HOST:PORT and a mode are wanted");
@@ -95,6 +97,7 @@ static void parse(int argc, char **argv, hu_opts *o) {
   if (m == 4) bad("no such mode");
   o->mode = (hu_mode)m;
   if (o->mode != HU_LOAD) o->pubs = o->mode == HU_IDLE ? 0 : 1;
+  if (o->watch > o->subs) bad("--watch is more than --subs");
   if (o->size < HU_SIZE_MIN) bad("--size is too small");
 }
 
@@ -112,7 +115,9 @@ static void setup(hu_run *run) {
   (void)setrlimit(RLIMIT_NOFILE, &lim);
   (void)prctl(PR_SET_TIMERSLACK, 1UL);
   run->epfd = epoll_create1(EPOLL_CLOEXEC);
-  if (run->epfd < 0 || getrandom(&run->run_mark, sizeof run->run_mark, 0) < 0) abort();
+  run->epfd_rest = epoll_create1(EPOLL_CLOEXEC);
+  if (run->epfd < 0 || run->epfd_rest < 0 || getrandom(&run->run_mark, sizeof run->run_mark, 0) < 0)
+    abort();
   (void)snprintf(run->head, sizeof run->head, "{\"r\":\"%08x\",\"p\":\"", run->run_mark);
   run->conns = zeroed(o->subs + o->pubs, sizeof *run->conns);
   run->streams = zeroed(o->pubs, sizeof *run->streams);
@@ -124,6 +129,8 @@ static void setup(hu_run *run) {
     conn->fd = -1;
     conn->pub = i >= o->subs;
     conn->index = conn->pub ? i - o->subs : i;
+    uint64_t watch = o->watch ? o->watch : o->subs;
+    conn->watched = !conn->pub && (i + 1ull) * watch / o->subs > i * watch / o->subs;
     if (!conn->pub) conn->rows = run->rows + (size_t)i * o->pubs;
   }
 }

@@ -131,7 +131,8 @@ static void see(hu_run *run, hu_conn *conn, const uint8_t *p, size_t n, int64_t 
   if (run->pos) note_pos(run, conn, p, (size_t)(b - p));
   lg_row *row = &conn->rows[stream];
   if (lg_ledger_see(&run->ledger, row, seq, &from) == LG_DUPLICATE) return;
-  if (intended_ns >= run->start_ns && (run->end_ns == 0 || intended_ns < run->end_ns))
+  if (conn->watched && intended_ns >= run->start_ns &&
+      (run->end_ns == 0 || intended_ns < run->end_ns))
     lg_hist_add(&run->latency, now_ns - intended_ns);
   if (run->opt.mode != HU_LOAD && row->next == run->opt.messages && !row->missing) {
     conn->caught = 1;
