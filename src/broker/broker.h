@@ -59,6 +59,7 @@ typedef struct lv_feed {
   /* the cluster's */
   lv_pos from; /* gives nothing from before this */
   bool on;
+  bool more; /* while fn runs: another batch follows at once */
 } lv_feed;
 
 /* A bounded read of the messages (kind MSG) of one log in lsn order, completed by mail. */

@@ -3,7 +3,11 @@
  * The messages of a batch are sorted by channel; each channel's run is encoded once for every
  * variant that somebody listens to, frame behind frame. A subscription that takes everything gets
  * the whole run as one reference; one with a filter, one that conflates or one that is slow gets
- * its messages one by one. @thread loop */
+ * its messages one by one.
+ *
+ * The last run of what a turn brings leaves at once, connection by connection, so that the first of
+ * a thousand need not wait until it was queued for the last, and each is looked at once. All others
+ * are queued, and leave with it or with the flush at the end of the turn. @thread loop */
 #include "hub/hub_int.h"
 #include <stdlib.h>
 
@@ -16,6 +20,7 @@ typedef struct fan {
   uint64_t bytes;    /* of their values */
   lv_use use;
   bool timed;                          /* some have their publisher's timestamp */
+  bool now;                            /* nothing more follows in this turn */
   lv__frame f;                         /* all of them */
   uint32_t *size;                      /* of each */
   uint32_t framed[LV_KPI_PROTO_COUNT]; /* subscriptions that got all of it */
@@ -64,13 +69,32 @@ static void count_framed(const fan *x) {
     all += x->framed[p];
   }
   if (!all) return;
-  lv_metrics *app = lv_metrics_row(base, chan->app_id, LV_KPI_NONE);
-  lv_count(app, LV_C_HUB_OWED, (uint64_t)all * x->n);
-  lv_gauge(app, LV_G_PENDING, (int64_t)all * x->n);
   lv_chan_row *row = lv_metrics_chan_row(base, lv_chan_kpi(chan));
   lv_chan_count(row, LV_CH_OUT, (uint64_t)all * x->n);
   lv_chan_count(row, LV_CH_OUT_BYTES, all * x->bytes);
   if (x->timed) count_times(x);
+}
+
+/* Each delivery looks at five objects of its connection, one through the other: they are fetched a
+ * few deliveries before. */
+static inline void fetch_ahead(const lv__hub_group *g, uint32_t i) {
+  enum { SUB = 12, CUSTOMER = 8, CONN = 4 };
+  if (i + SUB >= g->n_live) return;
+  __builtin_prefetch(g->subs[i + SUB]);
+  __builtin_prefetch(g->subs[i + CUSTOMER]->hc);
+  const lv__hub_conn *hc = g->subs[i + CONN]->hc;
+  __builtin_prefetch(&hc->conn->outq);
+  __builtin_prefetch(&hc->conn->out_mark);
+  __builtin_prefetch(hc->ws);
+}
+
+static bool send_now(const fan *x, lv__hub_conn *hc) {
+  lv_conn *c = hc->conn;
+  if (!hc->ws || hc->ws->closing || !lv_conn_may_send_now(c)) return false;
+  lv_outq_ref(&c->outq, x->f.block, x->f.p, x->f.n, x->n, x->stamp);
+  lv_outq_use(&c->outq, x->use);
+  lv_conn_send_now(c);
+  return true;
 }
 
 static void run_end(fan *x) {
@@ -79,11 +103,15 @@ static void run_end(fan *x) {
     return;
   }
   memset(x->framed, 0, sizeof x->framed);
+  lv_metrics *app = lv_metrics_row(x->hl->loop->metrics, x->ch->chan->app_id, LV_KPI_NONE);
   for (uint32_t i = 0; i < x->g->n_live; i++) {
     lv__hub_sub *sub = x->g->subs[i];
+    fetch_ahead(x->g, i);
     if (sub->hc->closing) continue;
     if (takes_all(x, sub)) {
-      lv__hub_send(sub->hc, &x->f, x->n, x->stamp, x->use);
+      lv_count(app, LV_C_HUB_OWED, x->n);
+      lv_gauge(app, LV_G_PENDING, x->n);
+      if (!x->now || !send_now(x, sub->hc)) lv__hub_send(sub->hc, &x->f, x->n, x->stamp, x->use);
       x->framed[sub->hc->proto]++;
     } else {
       give_some(x, sub);
@@ -153,7 +181,7 @@ static void owe_later(const lv__hub_chan *ch, const lv__hub_group *g) {
 }
 
 /* A channel's run for all who listen. */
-static void fan_chan(lv__hub_loop *hl, lv__hub_chan *ch, lv_mono stamp) {
+static void fan_chan(lv__hub_loop *hl, lv__hub_chan *ch, lv_mono stamp, bool last) {
   uint32_t *size = (uint32_t *)(void *)hl->loop->scratch;
   fan x = {.hl = hl, .ch = ch, .stamp = stamp, .size = size};
   bool kinds = false;
@@ -168,7 +196,9 @@ static void fan_chan(lv__hub_loop *hl, lv__hub_chan *ch, lv_mono stamp) {
       if (x.n && x.first + x.n != i) run_end(&x); /* one could not be encoded */
       run_add(&x, i);
     }
+    x.now = last;
     run_end(&x);
+    x.now = false;
   }
   ch->n_run = 0;
 }
@@ -205,7 +235,7 @@ void lv__hub_feed(lv_loop *loop, lv_batch *batch, void *arg) {
     lv__hub_chan *ch = touched;
     touched = ch->touched;
     ch->touched = NULL;
-    fan_chan(hl, ch, stamp);
+    fan_chan(hl, ch, stamp, !touched && !hl->feed.more);
   }
   hl->seen.lsn[batch->log] = batch->lsn_end;
 }

@@ -456,6 +456,18 @@ void lv__conn_dirty(lv_conn *c) {
   nl->dirty_tail = &c->dirty_next;
 }
 
+bool lv_conn_may_send_now(const lv_conn *c) {
+  return c->state == LV__OPEN && !c->ssl && !c->ops->on_flush && c->outq.bytes == 0 &&
+         !(c->dirty | c->writable_wait | c->above | c->reoffer | c->broken | c->want_drain) &&
+         !c->out_mark;
+}
+
+void lv_conn_send_now(lv_conn *c) {
+  assert(!c->dirty && !c->writable_wait && lv_loop_here(c->loop));
+  /* What is left, and an error, which the next attempt brings again, is the flush's. */
+  if (lv__conn_send(c) || c->outq.bytes) lv__conn_dirty(c);
+}
+
 static void drained(lv_conn *c) {
   if (c->state != LV__OPEN) return;
   bool low = c->above && c->outq.bytes < c->out_max / 4;
@@ -510,6 +522,18 @@ static void flush_one(lv_conn *c) {
   }
 }
 
+/* A thousand connections of a fan-out are cold when their turn comes, since the kernel's work for
+ * the others lies between: what the next one needs is fetched while this one sends. */
+static void fetch_next(const lv_conn *c) {
+  const lv_conn *after = c->dirty_next;
+  __builtin_prefetch(c->outq.head);
+  __builtin_prefetch(c->data);
+  if (!after) return;
+  __builtin_prefetch(after);
+  __builtin_prefetch(&after->outq);
+  __builtin_prefetch(&after->out_mark);
+}
+
 static void flush_hook(lv_loop *loop, void *arg) {
   lv__netloop *nl = arg;
   lv_conn *c = nl->dirty;
@@ -519,7 +543,7 @@ static void flush_hook(lv_loop *loop, void *arg) {
   nl->dirty_tail = &nl->dirty;
   while (c) {
     lv_conn *next = c->dirty_next;
-    if (next) __builtin_prefetch(&next->outq);
+    if (next) fetch_next(next);
     flush_one(c);
     c = next;
   }

@@ -102,6 +102,11 @@ void lv__conn_dirty(lv_conn *c); /* private: the slow half of the next */
 static inline void lv_conn_dirty(lv_conn *c) {
   if (!(c->dirty | c->writable_wait)) lv__conn_dirty(c);
 }
+/* For the last of what a turn brings to many connections, which need not wait until it was queued
+ * for all of them: nothing is queued and nothing stands in the way, so what is queued now may leave
+ * by lv_conn_send_now instead of lv_conn_dirty. Of the protocol it calls on_sent alone. */
+bool lv_conn_may_send_now(const lv_conn *c);
+void lv_conn_send_now(lv_conn *c);
 /* Stops / resumes reading for a reason; resuming re-offers kept bytes later in the turn. A pause
  * for BROKER or RATE of a connection that was not paused counts READ_PAUSED. */
 void lv_conn_pause(lv_conn *c, enum lv_pause why);

@@ -14,9 +14,10 @@
 enum { PORT_FIRST_CAP = 64 };
 
 /* To every taker; what waited when an interest ended is older than where it began again. */
-static void give(lv_port *p, lv_batch *b) {
+static void give(lv_port *p, lv_batch *b, bool more) {
   for (uint32_t i = 0; i < p->n_feeds; i++) {
     lv_feed *f = p->feed[i];
+    f->more = more;
     if (f->on && b->lsn_end > f->from.lsn[b->log]) f->fn(p->loop, b, f->arg);
   }
 }
@@ -35,13 +36,15 @@ static void port_run(lv_loop *loop, lv_mail *mail) {
   p->posted = false;
   pthread_mutex_unlock(&p->mu);
   uint64_t fed = 0;
+  uint32_t last = n;
+  while (last > 0 && ring[last - 1] & 1) last--; /* behind the last of the feed */
   for (uint32_t i = 0; i < n; i++) {
     lv_batch *b = (lv_batch *)(ring[i] & ~(uintptr_t)1);
     if (ring[i] & 1) {
       b->done(b);
     } else {
       fed += b->bytes;
-      give(p, b);
+      give(p, b, i + 1 < last);
     }
     lv_batch_unref(b);
   }
