@@ -55,10 +55,16 @@ typedef struct hu_conn {
   uint32_t caught; /* rows complete: resume, snapshot */
 } hu_conn;
 
+typedef struct hu_post { /* a request, to be filled in */
+  char *text, *payload, *once;
+  uint32_t n;
+} hu_post;
+
 typedef struct hu_stream { /* of a publisher */
   uint32_t sent, seen;     /* seen: receipts of the last message */
   bool acked;              /* the last message */
   int64_t intended_ns;     /* of the last message */
+  hu_post post;
 } hu_stream;
 
 typedef struct hu_counts {
@@ -113,7 +119,8 @@ int hu_idle_open(hu_run *run);
 /* hub_msg.c: bytes that came, as far as they are complete; returns the bytes used, -1: broken. */
 int64_t hu_take(hu_run *run, hu_conn *conn, const uint8_t *p, size_t n);
 size_t hu_request_put(hu_run *run, const hu_conn *conn, uint8_t *dst);
-size_t hu_post_put(hu_run *run, uint32_t stream, uint8_t *dst);
+/* The stream's last message as a request. */
+const char *hu_post_of(hu_run *run, uint32_t stream, size_t *ret_n);
 /* hub_load.c */
 void hu_publish_next(hu_run *run, hu_conn *pub); /* its last message is done with */
 void hu_send_message(hu_run *run, hu_conn *pub);

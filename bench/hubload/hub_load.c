@@ -12,10 +12,11 @@ void hu_usage(hu_run *run, lg_usage *ret) {
 
 void hu_send_message(hu_run *run, hu_conn *pub) {
   hu_stream *st = &run->streams[pub->index];
-  size_t n = hu_post_put(run, pub->index, run->out);
+  size_t n;
+  const char *post = hu_post_of(run, pub->index, &n);
   pub->busy = true;
   st->acked = false;
-  if (send(pub->fd, run->out, n, MSG_NOSIGNAL) != (ssize_t)n) hu_drop(run, pub, "send");
+  if (send(pub->fd, post, n, MSG_NOSIGNAL) != (ssize_t)n) hu_drop(run, pub, "send");
 }
 
 static void new_message(hu_run *run, hu_conn *pub, int64_t intended_ns) {

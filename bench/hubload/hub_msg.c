@@ -22,23 +22,46 @@ size_t hu_request_put(hu_run *run, const hu_conn *conn, uint8_t *dst) {
                           run->opt.sub_path, since, pos, run->opt.host, run->opt.port);
 }
 
-size_t hu_post_put(hu_run *run, uint32_t stream, uint8_t *dst) {
-  const hu_stream *st = &run->streams[stream];
+static void hex_put(char *p, uint64_t v, uint32_t n) {
+  while (n--) {
+    p[n] = "0123456789abcdef"[v & 15];
+    v >>= 4;
+  }
+}
+
+/* A request is written once; what differs from message to message has its place in it. */
+static void post_prepare(const hu_run *run, uint32_t stream, hu_post *post) {
   const hu_opts *o = &run->opt;
   char once[64] = "";
-  if (o->once)
-    (void)snprintf(once, sizeof once, "Idempotency-Key: %08x-%u-%u\r\n", run->run_mark, stream,
-                   st->sent - 1);
-  int head = snprintf((char *)dst, 1024,
-                      "POST %s HTTP/1.1\r\nHost: %s:%s\r\nContent-Type: application/json\r\n%s"
-                      "Content-Length: %u\r\n\r\n",
-                      o->pub_path, o->host, o->port, once, o->size);
-  char *p = (char *)dst + head;
-  int n = snprintf(p, HU_SIZE_MAX, "%s%04x\",\"n\":\"%08x\",\"t\":\"%016llx\",\"x\":\"", run->head,
-                   stream, st->sent - 1, (unsigned long long)st->intended_ns);
-  memset(p + n, 'a', o->size - (size_t)n);
-  memcpy(p + o->size - 2, "\"}", 2);
-  return (size_t)head + o->size;
+  if (o->once) {
+    int n = snprintf(once, sizeof once, "Idempotency-Key: %08x-%04x-", run->run_mark, stream);
+    (void)snprintf(once + n, sizeof once - (size_t)n, "00000000\r\n");
+  }
+  post->text = malloc(1024 + o->size);
+  if (!post->text) abort();
+  int head = snprintf(post->text, 1024,
+                      "POST %s HTTP/1.1\r\nHost: %s:%s\r\nContent-Type: application/json\r\n"
+                      "Content-Length: %u\r\n%s\r\n",
+                      o->pub_path, o->host, o->port, o->size, once);
+  if (head >= 1024) abort();
+  post->payload = post->text + head;
+  post->once = o->once ? post->payload - 12 : NULL;
+  post->n = (uint32_t)head + o->size;
+  int n = snprintf(post->payload, o->size, "%s%04x\",\"n\":\"%08x\",\"t\":\"%016x\",\"x\":\"",
+                   run->head, stream, 0, 0);
+  memset(post->payload + n, 'a', o->size - (size_t)n);
+  memcpy(post->payload + o->size - 2, "\"}", 2);
+}
+
+const char *hu_post_of(hu_run *run, uint32_t stream, size_t *ret_n) {
+  hu_stream *st = &run->streams[stream];
+  hu_post *post = &st->post;
+  if (!post->text) post_prepare(run, stream, post);
+  if (post->once) hex_put(post->once, st->sent - 1, 8);
+  hex_put(post->payload + AT_SEQ, st->sent - 1, 8);
+  hex_put(post->payload + AT_TIME, (uint64_t)st->intended_ns, 16);
+  *ret_n = post->n;
+  return post->text;
 }
 
 /* ---- in: answers ---- */

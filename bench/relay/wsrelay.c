@@ -6,7 +6,9 @@
  *
  * A GET with a Sec-WebSocket-Key is a customer, a POST with a Content-Length a message; all else is
  * cut off. It is a yardstick, not a server: what the kernel does not take of a send is waited for
- * (customers that do not read stop everything), and a request must come in one piece. */
+ * (customers that do not read stop everything), and a request must come in one piece. --drop N and
+ * --dup N make it faulty in amounts that it tells at the end: lavva-hubload's books are checked
+ * against them. */
 #include "relay_int.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -36,6 +38,7 @@ typedef struct ws_relay {
   uint32_t n_customers, cap_customers, n_due, cap_due;
   rl_bytes frames;
   rl_store store;
+  uint64_t drop, dup, taken, dropped, doubled; /* every Nth message; 0: never */
   uint8_t in[RL_IN_BYTES];
 } ws_relay;
 
@@ -102,10 +105,19 @@ static bool upgrade(ws_relay *rl, peer *p, const char *key) {
   return true;
 }
 
-static void message(ws_relay *rl, peer *p, const uint8_t *body, uint32_t n) {
+static void frame(ws_relay *rl, const uint8_t *body, uint32_t n) {
   uint8_t head[4] = {0x81, n < 126 ? (uint8_t)n : 126, (uint8_t)(n >> 8), (uint8_t)n};
   rl_bytes_add(&rl->frames, head, n < 126 ? 2 : 4);
   rl_bytes_add(&rl->frames, body, n);
+}
+
+static void message(ws_relay *rl, peer *p, const uint8_t *body, uint32_t n) {
+  rl->taken++;
+  bool drop = rl->drop && rl->taken % rl->drop == 0, dup = rl->dup && rl->taken % rl->dup == 0;
+  rl->dropped += drop;
+  rl->doubled += dup && !drop;
+  if (!drop) frame(rl, body, n);
+  if (dup && !drop) frame(rl, body, n);
   lg_pub_in pub = {.topic = (const uint8_t *)"c", .topic_n = 1, .payload = body, .payload_n = n};
   rl_store_add(&rl->store, &pub);
   p->answer_due = true;
@@ -139,9 +151,9 @@ static void readable(ws_relay *rl, peer *p) {
 static void turn_end(ws_relay *rl) {
   static const char ok[] = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
                            "Content-Length: 2\r\n\r\n{}";
-  if (!rl->frames.n) return;
+  if (!rl->n_due && !rl->frames.n) return;
   rl_store_commit(&rl->store);
-  for (uint32_t i = 0; i < rl->n_customers; i++)
+  for (uint32_t i = 0; rl->frames.n && i < rl->n_customers; i++)
     send_all(rl->customers[i]->fd, rl->frames.p, rl->frames.n);
   for (uint32_t i = 0; i < rl->n_due; i++) send_all(rl->due[i]->fd, ok, sizeof ok - 1);
   rl->frames.n = rl->n_due = 0;
@@ -165,10 +177,9 @@ static int listen_on(ws_relay *rl, uint16_t port) {
 
 int main(int argc, char **argv) {
   static ws_relay rl;
-  static const struct option longs[] = {{"port", 1, NULL, 'p'},
-                                        {"file", 1, NULL, 'f'},
-                                        {"sync", 0, NULL, 's'},
-                                        {"file-size", 1, NULL, 'z'},
+  static const struct option longs[] = {{"port", 1, NULL, 'p'}, {"file", 1, NULL, 'f'},
+                                        {"sync", 0, NULL, 's'}, {"file-size", 1, NULL, 'z'},
+                                        {"drop", 1, NULL, 'd'}, {"dup", 1, NULL, 'u'},
                                         {NULL, 0, NULL, 0}};
   const char *file = NULL;
   uint64_t size = 0, port = 0;
@@ -179,6 +190,8 @@ int main(int argc, char **argv) {
     if (c == 'f') file = optarg;
     if (c == 'z') size = strtoull(optarg, NULL, 10);
     if (c == 's') sync = true;
+    if (c == 'd') rl.drop = strtoull(optarg, NULL, 10);
+    if (c == 'u') rl.dup = strtoull(optarg, NULL, 10);
   }
   struct rlimit lim;
   (void)getrlimit(RLIMIT_NOFILE, &lim);
@@ -201,5 +214,7 @@ int main(int argc, char **argv) {
     }
     turn_end(&rl);
   }
+  (void)printf("{\"in\":%llu,\"dropped\":%llu,\"doubled\":%llu}\n", (unsigned long long)rl.taken,
+               (unsigned long long)rl.dropped, (unsigned long long)rl.doubled);
   return 0;
 }
