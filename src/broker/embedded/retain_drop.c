@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { READS_MAX = 2048, STATE_STEP = 64 };
+enum { READS_MAX = 2048, STATE_STEP = 64, STATE_READ = 256 * 1024 };
 
 static lv__jobchan *chan_of(lv_elog_job *job, uint32_t chan) {
   return chan > 0 && chan < job->n_chans ? &job->chans[chan] : NULL;
@@ -110,20 +110,31 @@ bool lv__retain_needed(const lv_elog_job *job, const lv_rec *rec, bool older_lef
   return lv_rec_val(rec).n == 0 ? older_left : job->policy.live(job->policy.arg, rec);
 }
 
+/* Of the records at these places; read together where they lie together. */
+static int needed_bytes(lv_elog *l, const lv_elog_job *job, const lv_elog_at *at, uint32_t n,
+                        bool older_left, uint64_t *bytes) {
+  const lv_rec *recs[STATE_STEP];
+  for (uint32_t i = 0; i < n;) {
+    lv_block *b = NULL;
+    int k = lv_elog_pread_many(l, at + i, n - i, STATE_READ, &b, recs), rc = k;
+    for (int j = 0; rc >= 0 && j < k; j++) {
+      if (!recs[j]) rc = LV_E_CORRUPT;
+      if (recs[j] && lv__retain_needed(job, recs[j], older_left)) *bytes += recs[j]->size;
+    }
+    lv_block_unref(b);
+    if (rc < 0) return rc;
+    i += (uint32_t)k;
+  }
+  return 0;
+}
+
 static int pseudo_bytes(lv_elog *l, const lv_elog_job *job, const lv__view *v, uint32_t chan,
                         bool older_left, uint64_t *bytes) {
   lv_elog_at at[STATE_STEP];
   uint64_t from = v->seg->base;
   for (;;) {
     int n = lv_elog_find(l, chan, from, v->end, STATE_STEP, at);
-    int rc = n;
-    for (int i = 0; rc >= 0 && i < n; i++) {
-      lv_block *b;
-      const lv_rec *rec;
-      if ((rc = lv_elog_pread(l, &at[i], &b, &rec)) < 0) break;
-      if (lv__retain_needed(job, rec, older_left)) *bytes += rec->size;
-      lv_block_unref(b);
-    }
+    int rc = n > 0 ? needed_bytes(l, job, at, (uint32_t)n, older_left, bytes) : n;
     if (n > 0) from = at[n - 1].lsn + LV_REC_ALIGN;
     if (n > 0) lv_elog_release(at, (uint32_t)n);
     if (rc < 0) return rc;
