@@ -207,6 +207,25 @@ static void refuse(ask *a, int err, enum lv_counter c) {
   a->auth = NULL;
 }
 
+/* Values are kept byte for byte, and nobody who reads them is told of an encoding. */
+static bool is_encoded(const lv_http_req *req) {
+  const lv_http_header *h = lv_http_header_find(req, LV_SLICE("Content-Encoding"));
+  return h && !lv_slice_caseeq(h->value, LV_SLICE("identity"));
+}
+
+static void refuse_encoded(ask *a) {
+  static const char text[] =
+      "{\"error\":\"the body is sent as it is: without Content-Encoding\",\"code\":\"PAYLOAD\"}\n";
+  lv_metrics *row = lv_metrics_row(a->gl->loop->metrics, a->auth->app_id, a->proto);
+  lv_count(row, LV_C_GW_OFFERED, 1);
+  lv_count(row, LV_C_GW_REJ_PAYLOAD, 1);
+  lv_access_answer(a->call, a->auth,
+                   &(lv_http_answer){.status = 415,
+                                     .content_type = LV_SLICE("application/json"),
+                                     .body = lv_slice_str(text)});
+  lv_auth_unref(a->auth);
+}
+
 /* ---- publishing ---- */
 
 /* The print of the whole request, so that a batch with another item is told from a repeat. */
@@ -295,6 +314,10 @@ static void on_publish(lv_http_call *call, void *arg) {
   int err = lv_access_http(g->realm, lv_shard_conf(a.gl->shard), call, &a.auth);
   if (err) {
     lv_access_refuse(call, NULL, err, NULL);
+    return;
+  }
+  if (is_encoded(&call->req)) {
+    refuse_encoded(&a);
     return;
   }
   uint8_t small[SCRATCH_SMALL];

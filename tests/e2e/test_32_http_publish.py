@@ -215,6 +215,7 @@ def test_refused(own_server):
     assert p.post("j", b"").code == (422, "PAYLOAD")
     assert p.post("t", b"\xff").code == (422, "PAYLOAD")
     assert p.post("m", b"x" * 9000).code == (413, "TOO_BIG")
+    assert p.post("m", b"x", Content_Encoding="gzip").code == (415, "PAYLOAD")
     for query in ("key=a%23", "key=a%2B", "key=%00", "key=%ff", "key=a&key=b", "batch=2",
                   "tag=" + "x" * 1025):
         assert p.post("m", b"x", query).status == 400, query
@@ -222,8 +223,8 @@ def test_refused(own_server):
     assert p.post("m", b"x", Publisher_Id="x" * 257).code == (400, "INVALID")
     assert p.post("m", b"x", Idempotency_Key="x" * 256).code == (400, "INVALID")
     b = balanced(s)
-    assert b.offered == b.m["lavva_gateway_offered_messages_total"] == 15
-    assert (b.reject("payload"), b.reject("too-big"), b.gw_in) == (3, 1, 0)
+    assert b.offered == b.m["lavva_gateway_offered_messages_total"] == 16
+    assert (b.reject("payload"), b.reject("too-big"), b.gw_in) == (4, 1, 0)
     assert Poster(s).ask("GET", "/v1/channels/m/messages").status == 405
     big = Poster(s).post("m", b"x" * 70000, Origin="https://a.example")
     assert big.status == 413 and big.headers["Access-Control-Allow-Origin"] == "*"
