@@ -304,25 +304,33 @@ static void hash_text(const char *key, char dst[80]) {
   for (int i = 0; i < 32; i++) snprintf(dst + 7 + 2 * i, 3, "%02x", hash[i]);
 }
 
+static void fail_big(lv__change *c) {
+  fail(c, 413, "TOO_BIG", "the body: %s", lv_err_text(LV_E_TOO_BIG));
+}
+
 /* A key without a hash is made here, and one without an id gets one. */
-static void make_key(lv_arena *a, lv__change *c, lv__doc *doc) {
+static int make_key(lv_arena *a, lv__change *c, lv__doc *doc) {
   char id[33] = "", hash[80];
   const lv__doc *have = lv__doc_get(doc, "id");
-  if (lv__doc_get(doc, "hash")) return;
+  int err = 0;
+  if (lv__doc_get(doc, "hash")) return 0;
   if (have) snprintf(id, sizeof id, "%.*s", (int)have->text.n, (const char *)have->text.p);
-  if (have && (have->text.n > 32 || lv_conf_key_make(id, c->key))) return; /* the check tells */
+  if (have && (have->text.n > 32 || lv_conf_key_make(id, c->key))) return 0; /* the check tells */
   if (!have) {
     (void)lv_conf_key_make(NULL, c->key);
-    lv__doc_set(a, doc, "id", lv_slice_of(c->key + 3, strcspn(c->key + 3, "_")));
+    err = lv__doc_set(a, doc, "id", lv_slice_of(c->key + 3, strcspn(c->key + 3, "_")));
   }
   hash_text(c->key, hash);
-  lv__doc_set(a, doc, "hash", lv_slice_str(hash));
+  return err ? err : lv__doc_set(a, doc, "hash", lv_slice_str(hash));
 }
 
 static void create(lv_master *m, lv__change *c, const lv_conf *conf, lv_arena *a, lv__doc *doc) {
   bool key = c->kind == LV_CONF_KEY || c->kind == LV_CONF_ADMIN;
   uint8_t source = LV_SOURCE_STORE;
-  if (key) make_key(a, c, doc);
+  if (key && make_key(a, c, doc)) {
+    fail_big(c);
+    return;
+  }
   const lv__doc *named = lv__doc_get(doc, key ? "id" : "name");
   lv_slice name = named ? named->text : (lv_slice){NULL, 0};
   if (named && named->type != LV_JSON_STRING && !named->first && named->type < LV_JSON_ARRAY) {
@@ -356,11 +364,16 @@ static void patch(lv_master *m, lv__change *c, const lv__object *old, lv_arena *
     fail(c, 422, "CONFIG", "name: a name cannot be changed");
     return;
   }
-  if (lv__doc_parse(a, old->body, &now, why)) {
+  int err = lv__doc_parse(a, old->body, &now, why);
+  if (err && err != LV_E_TOO_BIG) {
     fail(c, 500, "CORRUPT", "what is stored cannot be read: %s", why);
     return;
   }
-  lv__doc_merge(a, now, doc);
+  if (!err) err = lv__doc_merge(a, now, doc);
+  if (err) {
+    fail_big(c);
+    return;
+  }
   lv_buf body;
   lv_buf_init(&body, LV__MASTER_BODY_MAX * 2);
   lv__doc_write(&body, now);
@@ -383,10 +396,10 @@ static lv__doc *body_of(lv__change *c, lv_arena *a) {
   }
   if (c->op == LV__OP_PATCH) return doc;
   clean = lv_arena_alloc(a, sizeof *clean);
-  if (!clean) abort();
-  *clean = empty;
-  lv__doc_merge(a, clean, doc);
-  return clean;
+  if (clean) *clean = empty;
+  if (clean && !lv__doc_merge(a, clean, doc)) return clean;
+  fail_big(c);
+  return NULL;
 }
 
 /* What is in an app are objects of their own. */

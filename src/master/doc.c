@@ -127,16 +127,16 @@ int lv__doc_parse(lv_arena *m, lv_slice text, lv__doc **ret_doc, char *why) {
 }
 
 /* ---- changing ---- */
-void lv__doc_set(lv_arena *m, lv__doc *obj, const char *name, lv_slice text) {
+int lv__doc_set(lv_arena *m, lv__doc *obj, const char *name, lv_slice text) {
   lv__doc *d = lv__doc_get(obj, name);
   if (!d) {
     d = doc_new(m, LV_JSON_STRING);
-    if (!d || !lv_arena_slice(m, lv_slice_str(name), &d->name)) abort();
+    if (!d || !lv_arena_slice(m, lv_slice_str(name), &d->name)) return LV_E_TOO_BIG;
     append(obj, d);
   }
   d->type = LV_JSON_STRING;
   d->first = d->last = NULL;
-  if (!lv_arena_slice(m, text, &d->text)) abort();
+  return lv_arena_slice(m, text, &d->text) ? 0 : LV_E_TOO_BIG;
 }
 
 static void take_out(lv__doc *obj, lv__doc *kid) {
@@ -149,7 +149,7 @@ static void take_out(lv__doc *obj, lv__doc *kid) {
   if (obj->last == kid) obj->last = before;
 }
 
-void lv__doc_merge(lv_arena *m, lv__doc *target, lv__doc *patch) {
+int lv__doc_merge(lv_arena *m, lv__doc *target, lv__doc *patch) {
   assert(target->type == LV_JSON_OBJECT && patch->type == LV_JSON_OBJECT);
   for (lv__doc *p = patch->first, *next; p; p = next) {
     next = p->next;
@@ -162,12 +162,14 @@ void lv__doc_merge(lv_arena *m, lv__doc *target, lv__doc *patch) {
     if (!have || have->type != LV_JSON_OBJECT) { /* also drops the nulls in it */
       if (have) take_out(target, have);
       have = doc_new(m, LV_JSON_OBJECT);
-      if (!have) abort();
+      if (!have) return LV_E_TOO_BIG;
       have->name = p->name;
       append(target, have);
     }
-    lv__doc_merge(m, have, p);
+    int err = lv__doc_merge(m, have, p);
+    if (err) return err;
   }
+  return 0;
 }
 
 /* ---- giving ---- */

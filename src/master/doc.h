@@ -24,11 +24,12 @@ typedef struct lv__doc {
 int lv__doc_parse(lv_arena *m, lv_slice text, lv__doc **ret_doc, char *why);
 /* The member, or NULL. */
 lv__doc *lv__doc_get(const lv__doc *obj, const char *name);
-/* Sets a member to a text, in place of the one of that name. */
-void lv__doc_set(lv_arena *m, lv__doc *obj, const char *name, lv_slice text);
+/* Sets a member to a text, in place of the one of that name. 0, LV_E_TOO_BIG: the arena is full. */
+int lv__doc_set(lv_arena *m, lv__doc *obj, const char *name, lv_slice text);
 /* RFC 7396: members of the patch replace those of the target, null takes one away, objects are
- * merged. The target keeps parts of the patch. */
-void lv__doc_merge(lv_arena *m, lv__doc *target, lv__doc *patch);
+ * merged. The target keeps parts of the patch. 0, or LV_E_TOO_BIG, the arena is full: then the
+ * target is neither what it was nor what it was to be. */
+int lv__doc_merge(lv_arena *m, lv__doc *target, lv__doc *patch);
 void lv__doc_write(lv_buf *b, const lv__doc *doc);
 /* As a value of the document (core/conf.h). */
 lv_conf_node *lv__doc_node(lv_arena *m, const lv__doc *doc);

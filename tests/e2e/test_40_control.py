@@ -391,6 +391,8 @@ def test_apps_do_not_carry_lists(api):
 
 
 DEEP = "[" * 200 + "]" * 200
+# can just be read; without its nulls it is as large once more
+MANY = {str(i): {str(j): {k: {} for k in "abc"} for j in range(64)} for i in range(64)}
 
 
 @pytest.mark.parametrize("body,status", [
@@ -399,8 +401,8 @@ DEEP = "[" * 200 + "]" * 200
     (b"\xff\xfe", 400), (b'{"name":"\xff"}', 400), ('{"name":' + DEEP + "}", 400),
     ('{"x":' * 9 + "1" + "}" * 9, 400), ("{" + ",".join(f'"m{i}":1' for i in range(65)) + "}", 413),
     ('{"name":"' + "n" * 300000 + '"}', 413), ('{"name":1e400}', 422), ('{"name":{"a":{}}}', 422),
-    ('{"name":"x","origins":' + json.dumps([["a"]]) + "}", 422),
-], ids=range(19))
+    ('{"name":"x","origins":' + json.dumps([["a"]]) + "}", 422), (json.dumps(MANY), 413),
+], ids=range(20))
 def test_hostile_bodies(api, body, status):
     got, _, out = api.raw("POST", "/api/v1/apps", body)
     assert got == status and set(out) == {"error", "code"}, out

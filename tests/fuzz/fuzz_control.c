@@ -84,7 +84,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   lv_arena_init(&m, 0, 2 << 20);
   int err = lv__doc_parse(&m, first, &doc, why);
   CHECK(err == 0 || (why[0] && strlen(why) < LV__DOC_WHY));
-  if (err == 0 && nul && lv__doc_parse(&m, second, &patch, why) == 0) lv__doc_merge(&m, doc, patch);
+  if (err == 0 && nul && lv__doc_parse(&m, second, &patch, why) == 0)
+    (void)lv__doc_merge(&m, doc, patch);
   fuzz_free(first);
   fuzz_free(second); /* a tree does not point into its text */
   if (err == 0) {

@@ -100,13 +100,29 @@ static void test_merge(void **state) {
   (void)state;
   for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
     lv__doc *target = parsed(rows[i][0]);
-    lv__doc_merge(&arena, target, parsed(rows[i][1]));
+    assert_int_equal(lv__doc_merge(&arena, target, parsed(rows[i][1])), 0);
     is(target, rows[i][2]);
   }
   lv__doc *doc = parsed("{\"a\":{\"b\":1}}");
-  lv__doc_set(&arena, doc, "a", LV_SLICE("x\"y"));
-  lv__doc_set(&arena, doc, "n", LV_SLICE("z"));
+  assert_int_equal(lv__doc_set(&arena, doc, "a", LV_SLICE("x\"y")), 0);
+  assert_int_equal(lv__doc_set(&arena, doc, "n", LV_SLICE("z")), 0);
   is(doc, "{\"a\":\"x\\\"y\",\"n\":\"z\"}");
+}
+
+/* What was read fills the arena; there is no room for changing it. */
+static void test_full(void **state) {
+  lv_arena m;
+  lv__doc *doc, *patch;
+  char why[LV__DOC_WHY];
+  (void)state;
+  lv_arena_init(&m, 0, 16 * 1024);
+  assert_int_equal(lv__doc_parse(&m, LV_SLICE("{}"), &doc, why), 0);
+  assert_int_equal(lv__doc_parse(&m, LV_SLICE("{\"a\":{\"b\":{}}}"), &patch, why), 0);
+  while (lv_arena_alloc(&m, 16)) {
+  }
+  assert_int_equal(lv__doc_merge(&m, doc, patch), LV_E_TOO_BIG);
+  assert_int_equal(lv__doc_set(&m, doc, "x", LV_SLICE("y")), LV_E_TOO_BIG);
+  lv_arena_done(&m);
 }
 
 /* ---- beside the document ---- */
@@ -230,6 +246,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup_teardown(test_parse, setup, teardown),
       cmocka_unit_test_setup_teardown(test_merge, setup, teardown),
+      cmocka_unit_test(test_full),
       cmocka_unit_test_setup_teardown(test_aliases, setup, teardown),
       cmocka_unit_test_setup_teardown(test_collisions, setup, teardown),
       cmocka_unit_test_setup_teardown(test_shown, setup, teardown),
