@@ -119,6 +119,7 @@ typedef struct lv__snap {
   uint64_t lsn_end;     /* what of the channel lies before this was looked at */
   uint64_t next_offset; /* of the first message that was not */
   uint64_t bytes;
+  uint32_t blocks; /* that hold them: a frame keeps all of its block */
   lv__snap_frame f[];
 } lv__snap;
 void lv__snap_unref(lv__snap *s);

@@ -528,8 +528,13 @@ static void catch_up(lv__hub_conn *hc) {
   }
 }
 
+/* Nothing is put into its send queue any more: reading for it would have no end but the log's. */
+static bool deaf(const lv__hub_conn *hc) {
+  return (hc->ws && hc->ws->closing) || lv_conn_closing(hc->conn);
+}
+
 void lv__hub_pump(lv__hub_conn *hc) {
-  if (hc->closing || hc->pumping) return;
+  if (hc->closing || hc->pumping || deaf(hc)) return;
   hc->pumping = true;
   if (greet_all(hc)) {
     if (send_all(hc))

@@ -66,7 +66,7 @@ void lv__snap_take(lv__snap_job *job, const lv_rec *rec) {
   if (job->keys) lv__snap_keys_forget(job, key);
   if (job->keys && !lv_rec_val(rec).n) return; /* taken away */
   if (!lv__filter_pass(job->filter, rec) || lv__rec_expired(job->hl, rec)) return;
-  lv_hub_data d = lv__data_of(job->hl, job->ch->chan, rec, job->v.pos);
+  lv_hub_data d = lv__data_of(job->hl, job->only, rec, job->v.pos);
   if (!lv__frames_room(&job->frames, lv__frame_bound(job->v, &d))) return;
   if (lv__frame_put(job->hl, &job->frames, job->v, &d, &f)) return;
   lv__snap_push(job, f, rec->offset, lv_use_of(rec).steps);
@@ -85,6 +85,7 @@ static lv__snap *result(lv__snap_job *job, uint64_t lsn_end) {
                   .next_offset = job->next_offset,
                   .bytes = job->bytes};
   if (job->n) memcpy(s->f, job->f, job->n * sizeof s->f[0]);
+  for (uint32_t i = 0; i < s->n; i++) s->blocks += !i || s->f[i].f.block != s->f[i - 1].f.block;
   job->n = 0;
   job->bytes = 0;
   return s;
@@ -212,6 +213,23 @@ static void seek_done(lv_seek *seek) {
   lv__snap_read_on(job, seek->lsn);
 }
 
+/* Each round that goes on where the last one ended begins a block: with a few small messages a
+ * round, a snapshot would keep a block for nearly every one of them. */
+static bool sparse(const lv__snap *s) {
+  enum { BLOCKS_FEW = 8, TIMES = 4 };
+  return s->blocks > BLOCKS_FEW && (uint64_t)s->blocks * LV_BLOCK_SIZE > TIMES * s->bytes;
+}
+
+/* A copy behind the job's own frames. */
+static lv__frame copy(lv__snap_job *job, lv__frame f) {
+  if (!lv__frames_room(&job->frames, f.n)) return f;
+  lv_block *b = job->frames.block;
+  lv__frame ret = {b, b->data + b->used, f.n};
+  memcpy(b->data + b->used, f.p, f.n);
+  b->used += f.n;
+  return ret;
+}
+
 /* From the end of the one that is there, unless the log begins behind its first message now. */
 static bool carry_on(lv__snap_job *job) {
   lv__snap *old = job->group ? job->group->snap : NULL;
@@ -219,9 +237,10 @@ static bool carry_on(lv__snap_job *job) {
   if (!old || old->max != job->max || old->lsn_end > job->until ||
       (!job->keys && old->n && old->f[0].offset < first))
     return false;
+  bool pack = sparse(old);
   for (uint32_t i = 0; i < old->n; i++) {
     const lv__snap_frame *f = &old->f[i];
-    lv__snap_push(job, f->f, f->offset, f->use_steps);
+    lv__snap_push(job, pack ? copy(job, f->f) : f->f, f->offset, f->use_steps);
     if (job->keys) lv__snap_keys_added(job, f->key, f->size);
   }
   job->next_offset = old->next_offset;
@@ -259,7 +278,6 @@ static lv__snap_job *job_new(lv__hub_loop *hl, lv__hub_group *g, lv__filter *fil
   lv__snap_job *job = calloc(1, sizeof *job);
   if (!job) abort();
   job->hl = hl;
-  job->ch = g->ch;
   job->only = g->ch->chan;
   job->v = g->v;
   job->max = max;

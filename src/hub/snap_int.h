@@ -7,13 +7,12 @@ typedef struct lv__snap_job {
   struct lv__snap_job *next, **pprev; /* in hl->jobs */
   lv__hub_loop *hl;
   lv__hub_group *group; /* where the result is kept; NULL: nowhere */
-  lv__hub_chan *ch;
   lv__variant v;
   lv__filter *filter;
   lv__snap_wait *waits, **waits_tail;
   lv_seek seek;
   lv_read read;
-  lv_chan *only;
+  lv_chan *only; /* not the loop's part of it: that may go while nobody waits for the job */
   lv__frames frames;
   lv__snap_frame *f; /* with `keys`: block NULL where a newer one of its key came */
   uint32_t n, cap, rounds, max;

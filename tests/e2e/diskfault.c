@@ -14,6 +14,7 @@
  *   make      the next make_n new files (-1: all) fail with make_errno
  *   chunk     a write takes at most so many bytes and says so: a legal short write
  *   hold      fdatasync does not return while it is set
+ *   hold_reads  a pread does not return while it is set
  *   match     faults hit only files with this text in their names (space counts for all)
  *
  * Limits: 4,096 writes a sync interval are remembered for `lose`. Thread-safe by one mutex, which
@@ -46,6 +47,7 @@ typedef struct control { /* diskfault.py: FIELDS */
   _Atomic int64_t write_part;
   _Atomic int64_t writes, writes_failed, syncs, syncs_failed, syncs_held, makes_failed;
   char match[32];
+  _Atomic int32_t hold_reads, reads_held;
 } control;
 
 typedef struct dirty {
@@ -239,6 +241,15 @@ static int do_sync(int fd, long call) {
   return fail(atomic_load(&ctl->sync_errno));
 }
 
+static ssize_t do_pread(int fd, void *dst, size_t n, off_t at) {
+  bool hit;
+  hit = ours(fd, &hit) && hit && atomic_load(&ctl->hold_reads);
+  if (hit) atomic_fetch_add(&ctl->reads_held, 1);
+  while (hit && atomic_load(&ctl->hold_reads))
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+  return (ssize_t)syscall(SYS_pread64, fd, dst, n, at);
+}
+
 /* ---- names ---- */
 
 static int do_open(int dir_fd, const char *path, int flags, mode_t mode) {
@@ -304,6 +315,9 @@ OPEN(lv_openat64, (int dir_fd, const char *path, int flags, ...), dir_fd, flags)
     return body;                                                                                   \
   }
 
+AS(ssize_t, lv_pread, "pread", (int fd, void *dst, size_t n, off_t at), do_pread(fd, dst, n, at))
+AS(ssize_t, lv_pread64, "pread64", (int fd, void *dst, size_t n, off_t at),
+   do_pread(fd, dst, n, at))
 AS(ssize_t, lv_pwritev, "pwritev", (int fd, const struct iovec *iov, int n, off_t at),
    do_pwritev(fd, iov, n, at))
 AS(ssize_t, lv_pwritev64, "pwritev64", (int fd, const struct iovec *iov, int n, off_t at),

@@ -19,7 +19,7 @@ FIELDS = [("space", "q"), *((n, "i") for n in (
     "make_n", "make_errno")),
     ("write_part", "q"), *((n, "q") for n in (
         "writes", "writes_failed", "syncs", "syncs_failed", "syncs_held", "makes_failed")),
-    ("match", "32s")]
+    ("match", "32s"), ("hold_reads", "i"), ("reads_held", "i")]
 ENDLESS = -1
 LIBRARY = os.path.join(os.path.dirname(harness.BIN), "tests", "e2e", "diskfault.so")
 

@@ -1,18 +1,24 @@
 """A disk that is full, or fails (guarantees 1, 4, 5 and 7), against the real binary: diskfault.c
 stands between it and the kernel. Nothing acknowledged is lost; nothing refused is delivered; the
 service comes back by itself; the books balance."""
+import asyncio
 import errno
+import json
 import os
 import shutil
+import time
 
 import pytest
+import websockets
 
 import raw
 from diskfault import ENDLESS, Disk
-from harness import BIN, wait
+from harness import BIN, DEADLINE, wait
 from lvconf import app, doc
 from raw import DISCONNECT, PUBACK, PUBREC
 from test_22_ledger import at_rest, balanced
+from test_33_hub import publish
+from test_33_hub import url as hub_url
 
 pytestmark = pytest.mark.lavva_only
 KEEP = {"session_expiry": 3600}
@@ -593,3 +599,26 @@ def test_folder_that_is_none(own_server, tmp_path):
     with open(s.data, "w") as f:
         f.write("a file\n")
     assert "not a folder" in refuses_to_start(s)
+
+
+def test_reads_that_outlive_their_customer(own_server):
+    """A snapshot that is still read from the disk, for a customer who has left so long ago that
+    the loop has forgotten the channel."""
+    s = own_server(config=doc([app(channel_defaults={"durability": "memory"})],
+                              storage={"tail": "1MiB", "segment": "1MiB"}))
+    s.disk = Disk(s)
+    s.start()
+    for i in range(40):
+        publish(s, "f", b"%d " % i + b"x" * 65000, key="a")
+    s.disk.set(match=b"mem-", hold_reads=1)
+
+    async def leave():
+        async with websockets.connect(hub_url(s, channels="f", keys="a/#")):
+            while not s.disk.get("reads_held"):
+                await asyncio.sleep(0.01)
+    asyncio.run(asyncio.wait_for(leave(), DEADLINE))
+    left = time.monotonic()
+    wait(lambda: time.monotonic() > left + 5.5, "its channel to be forgotten")
+    s.disk.set(hold_reads=0)
+    got = json.loads(s.get(f"/snapshot?channels=f&keys=a/%23&apiKey={s.key}")[2])["Snapshot"]["f"]
+    assert [m["val"].split()[0] for m in got] == [str(i) for i in range(40)]
