@@ -5,8 +5,8 @@
  *   map    by key, where messages conflate: an entry per key, with the newest message or (conflate)
  *          with none, so that it is known when the key was last sent
  *
- * Entries refer to shared frames. Bounded by the app's queue_messages and queue_bytes: beyond them
- * the oldest message is dropped, and counted. @thread loop */
+ * Entries refer to shared frames. Bounded by the app's queue_messages and queue_bytes (frames,
+ * and keys): beyond them the oldest message is dropped, and counted. @thread loop */
 #include "hub/hub_int.h"
 #include <stdlib.h>
 
@@ -28,6 +28,7 @@ typedef struct lv__hold {
   uint32_t n;     /* entries */
   uint32_t full;  /* of these, with a message */
   uint64_t bytes; /* of the frames that wait */
+  uint64_t keys;  /* bytes of the entries' keys */
   lv_timer timer; /* conflate: the first entry is due */
   bool mapped;
 } lv__hold;
@@ -109,6 +110,7 @@ static void entry_free(lv__hold *h, entry *e) {
   unlink_entry(h, e);
   if (h->mapped) (void)lv_map_del(&h->by_key, key_of(e));
   h->n--;
+  h->keys -= e->key_n;
   free(e);
 }
 
@@ -145,10 +147,11 @@ void lv__hold_free(lv__hub_sub *sub, enum lv_counter why) {
 /* Within the bounds again: the oldest message goes. */
 static void bound(lv__hold *h) {
   const lv_limits *l = &h->sub->hc->auth->app->limits;
-  while (h->n > l->queue_messages || (h->bytes > l->queue_bytes && h->full > 1)) {
+  for (;;) {
+    bool many = h->n > l->queue_messages || (h->keys > l->queue_bytes && h->n > 1);
+    if (!many && (h->bytes <= l->queue_bytes || h->full <= 1)) return;
     entry *e = h->first;
-    if (h->n <= l->queue_messages)
-      while (!e->f.block) e = e->next;
+    while (!many && !e->f.block) e = e->next;
     if (e->f.block) lv__hub_count_drop(h->sub, LV_C_DROP_HUB_SLOW, 1);
     entry_free(h, e);
   }
@@ -170,6 +173,7 @@ static entry *entry_put(lv__hold *h, const lv__frame *f, const lv_rec *rec, lv_m
     if (h->mapped) (void)lv_map_add(&h->by_key, e);
     link_last(h, e);
     h->n++;
+    h->keys += key.n;
   }
   fill(h, e, f, rec, stamp);
   return e;
