@@ -28,9 +28,9 @@ void lv_hub_routes(lv_hub *h, lv_router *router) {
                 {"/v1/channels/{channel}/events", lv__hub_events},
                 {"/snapshot", lv__hub_snapshot}};
   for (uint32_t i = 0; i < sizeof routes / sizeof *routes; i++) {
-    lv_router_add(router, (lv_route){LV_HTTP_GET, routes[i].pattern, routes[i].fn, h, 0});
-    lv_router_add(router,
-                  (lv_route){LV_HTTP_OPTIONS, routes[i].pattern, lv_access_preflight, NULL, 0});
+    lv_router_add(router, (lv_route){LV_HTTP_GET, routes[i].pattern, routes[i].fn, h, 0, true});
+    lv_router_add(
+        router, (lv_route){LV_HTTP_OPTIONS, routes[i].pattern, lv_access_preflight, NULL, 0, true});
   }
 }
 

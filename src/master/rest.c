@@ -16,6 +16,7 @@
 
 enum { LIMIT_DEFAULT = 100, LIMIT_MAX = 1000 };
 static const lv_slice json_type = LV_SLICE("application/json");
+static const lv_slice merge_type = LV_SLICE("application/merge-patch+json");
 
 /* ---- answers ---- */
 static void put_string(lv_buf *b, lv_slice s) {
@@ -312,6 +313,7 @@ static bool json_body(const lv_http_req *req) {
   lv_slice rest = h->value, type;
   (void)lv_slice_split(&rest, ';', &type);
   while (type.n && type.p[type.n - 1] == ' ') type.n--;
+  if (req->method == LV_HTTP_PATCH && lv_slice_caseeq(type, merge_type)) return true; /* RFC 7396 */
   return lv_slice_caseeq(type, json_type);
 }
 

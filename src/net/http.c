@@ -40,6 +40,7 @@ struct lv_http_call_priv {
   uint32_t body_len, body_cap;
   lv_http_chunks chunks;
   bool answered, keep;
+  bool open; /* lv_route_match.open */
 };
 
 static const lv_conn_ops http_ops;
@@ -158,11 +159,12 @@ static void idle(lv_conn *c, http *h) {
   lv_conn_deadline(c, LV_MS(h->server->idle_ms));
 }
 
-/* What an error says that no handler answers: a line of text, or for programs under /api/ (and no
- * others, so far) JSON. */
-static void error_body(const lv_http_req *req, uint16_t status, char text[128], lv_http_answer *a) {
+/* What an error says that no handler answers: a line of text, or for programs (under /api/, and
+ * where pages of other origins may ask) JSON. */
+static void error_body(const lv_http_call *call, uint16_t status, char text[128],
+                       lv_http_answer *a) {
   const char *name = lv_http_status_text(status), *code = "MALFORMED";
-  bool json = req && lv_slice_starts(req->path, LV_SLICE("/api/"));
+  bool json = call && (call->priv->open || lv_slice_starts(call->req.path, LV_SLICE("/api/")));
   if (status == 404) code = "NOT_FOUND";
   if (status == 405) code = "METHOD";
   if (status == 408) code = "TIMEOUT";
@@ -175,10 +177,18 @@ static void error_body(const lv_http_req *req, uint16_t status, char text[128], 
   a->body = lv_slice_of(text, (size_t)n);
 }
 
+/* What lets pages of other origins read it: no app is known yet. Returns how many, up to 2. */
+static uint32_t open_fields(const lv_http_call *call, lv_http_header *dst) {
+  if (!call || !call->priv->open) return 0;
+  dst[0] = (lv_http_header){LV_SLICE("Access-Control-Allow-Origin"), LV_SLICE("*")};
+  dst[1] = (lv_http_header){LV_SLICE("Access-Control-Expose-Headers"), LV_SLICE("Retry-After")};
+  return 2;
+}
+
 /* Answers what cannot be served, and ends the connection. */
 static void refuse(lv_conn *c, http *h, uint16_t status, uint32_t allowed) {
   char allow[64], text[128];
-  lv_http_header fields[2] = {{LV_SLICE("Allow"), LV_SLICE("")}};
+  lv_http_header fields[3] = {{LV_SLICE("Allow"), LV_SLICE("")}};
   lv_http_answer a = {.status = status};
   const lv_http_req *req = h->call ? &h->call->req : NULL;
   if (allowed) {
@@ -186,10 +196,8 @@ static void refuse(lv_conn *c, http *h, uint16_t status, uint32_t allowed) {
     a.n_headers = 1;
   }
   a.headers = fields;
-  if (h->call && h->call->route && h->call->route->open)
-    fields[a.n_headers++] =
-        (lv_http_header){LV_SLICE("Access-Control-Allow-Origin"), LV_SLICE("*")};
-  error_body(req, status, text, &a);
+  a.n_headers += open_fields(h->call, fields + a.n_headers);
+  error_body(h->call, status, text, &a);
   respond(c, &a, req ? req->minor : 1, req && req->method == LV_HTTP_HEAD, false);
   call_free(h->call);
   h->call = NULL;
@@ -319,11 +327,12 @@ static void answer_options(lv_conn *c, http *h, uint32_t allowed) {
 static uint16_t judge(http *h, lv_route_match *m) {
   const lv_http_req *req = &h->call->req;
   bool expects = req->minor >= 1 && lv_http_header_find(req, LV_SLICE("Expect"));
+  int rc = lv_router_find(h->server->router, req->method, req->path, m);
+  h->call->priv->open = m->open;
   if (req->path.n + req->query.n > h->server->target_max) return 414;
   if (req->method == LV_HTTP_OTHER) return 501;
   if (expects && !req->expect_continue) return 417;
   if (req->asterisk) return req->method == LV_HTTP_OPTIONS ? 0 : 400;
-  int rc = lv_router_find(h->server->router, req->method, req->path, m);
   if (rc == LV_E_NOT_FOUND) return 404;
   if (rc && req->method == LV_HTTP_OPTIONS) return 0;
   if (rc) return 405;
@@ -364,11 +373,13 @@ static void on_head(lv_conn *c, http *h, lv_slice head, bool more_is_here) {
   if (status && !body && (status == 404 || status == 405) && p->keep && !h->draining) {
     /* Harmless, and its end is known: the connection may go on. */
     char allow[64], text[128];
-    lv_http_header field = {LV_SLICE("Allow"), LV_SLICE("")};
-    lv_http_answer a = {.status = status, .headers = &field, .n_headers = status == 405};
-    if (lv_slice_starts(req->path, LV_SLICE("/api/"))) error_body(req, status, text, &a);
+    lv_http_header fields[3] = {{LV_SLICE("Allow"), LV_SLICE("")}};
+    lv_http_answer a = {.status = status, .headers = fields, .n_headers = status == 405};
+    if (p->open || lv_slice_starts(req->path, LV_SLICE("/api/")))
+      error_body(h->call, status, text, &a);
     if (status == 405)
-      field.value = lv_slice_of(allow, lv_route_allow(m.allowed, allow, sizeof allow));
+      fields[0].value = lv_slice_of(allow, lv_route_allow(m.allowed, allow, sizeof allow));
+    a.n_headers += open_fields(h->call, fields + a.n_headers);
     h->in_handler = true;
     lv_http_answer_send(h->call, &a);
     h->in_handler = false;

@@ -104,6 +104,7 @@ int lv_router_find(const lv_router *r, enum lv_http_method method, lv_slice path
     lv_route_match m = {.route = &r->routes[i]};
     uint32_t f = fit(&r->patterns[i], &have, &m);
     if (!f) continue;
+    best.open = m.open = best.open || m.route->open;
     m.allowed = best.allowed | 1u << m.route->method | 1u << LV_HTTP_OPTIONS;
     if (m.route->method == LV_HTTP_GET) m.allowed |= 1u << LV_HTTP_HEAD;
     best.allowed = m.allowed;

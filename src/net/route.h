@@ -37,6 +37,7 @@ typedef struct lv_route_match {
   lv_slice params[LV_ROUTE_PARAMS_MAX]; /* raw segments (lv_http_decode), in the pattern's order */
   uint32_t n_params;
   uint32_t allowed; /* bits 1 << method of routes with this path, HEAD and OPTIONS included */
+  bool open;        /* one of them is */
 } lv_route_match;
 /* LV_E_NOT_FOUND: no route has this path; LV_E_UNSUPPORTED: none with this method (405), and
  * ret->allowed says which there are. @thread any */

@@ -402,7 +402,8 @@ static const lv_conn_ops stream_ops = {.name = "ws stream",
 
 static void refuse(lv_http_call *call, int err) {
   static const lv_http_header fields[] = {{LV_SLICE("Upgrade"), LV_SLICE("websocket")},
-                                          {LV_SLICE("Sec-WebSocket-Version"), LV_SLICE("13")}};
+                                          {LV_SLICE("Sec-WebSocket-Version"), LV_SLICE("13")},
+                                          {LV_SLICE("Access-Control-Allow-Origin"), LV_SLICE("*")}};
   uint16_t status = lv_ws_open_status(err);
   const char *text = status == 426 ? "this is a WebSocket endpoint (RFC 6455, version 13)\n"
                      : err == LV_E_INVALID
@@ -410,8 +411,8 @@ static void refuse(lv_http_call *call, int err) {
                          : "not a valid WebSocket handshake\n";
   lv_http_answer a = {.status = status,
                       .content_type = LV_SLICE("text/plain; charset=utf-8"),
-                      .headers = fields,
-                      .n_headers = status == 426 ? 2 : 0,
+                      .headers = status == 426 ? fields : fields + 2,
+                      .n_headers = (status == 426 ? 2 : 0) + (call->route && call->route->open),
                       .body = lv_slice_str(text)};
   lv_http_answer_send(call, &a);
 }

@@ -2,6 +2,7 @@
 /snapshot, compared with what the protocol's description says, frame by frame."""
 import asyncio
 import contextlib
+import http.client
 import json
 import socket
 import threading
@@ -748,6 +749,33 @@ def test_rest_snapshot(server, chan):
     with urllib.request.urlopen(r, timeout=DEADLINE) as a:
         assert a.headers["Access-Control-Allow-Origin"] == "https://page.example"
         assert a.headers["Vary"] == "Origin"
+
+
+def test_errors_before_a_handler_are_open(server, chan):
+    """Pages of other origins read every error of the data plane, also where no handler had its
+    turn; programs read it as JSON. The control API stays closed."""
+    c = http.client.HTTPConnection(*server.http, timeout=DEADLINE)
+
+    def ask(method, path, body=None, **headers):
+        c.request(method, path, body, {"Origin": "https://page.example", **headers})
+        a = c.getresponse()
+        return a.status, a.headers["Access-Control-Allow-Origin"], a.read()
+
+    messages = f"/v1/channels/{chan}/messages"
+    for method, path, body, status, code in (
+            ("GET", messages, None, 405, "METHOD"),
+            ("PUT", messages, b"x", 405, "METHOD"),
+            ("POST", f"/snapshot?channels={chan}", None, 405, "METHOD"),
+            ("GET", f"/snapshot?channels={chan}", b"x", 413, "TOO_BIG"),
+            ("GET", "/snapshot?" + "a" * 9000, None, 414, "TOO_BIG")):
+        got, allow, text = ask(method, path, body)
+        assert (got, allow, json.loads(text)["code"]) == (status, "*", code), (method, path[:40])
+        c.close()
+    for path in ("/ws?channels=", "/v1/publish?channel="):
+        got = ask("GET", path + chan, Authorization="Bearer " + server.key)
+        assert got[:2] == (426, "*")
+    assert ask("PUT", "/api/v1/apps")[:2] == (405, None)
+    assert ask("GET", "/nowhere")[:2] == (404, None)
 
 
 def test_snapshot_is_fresh(server, chan):

@@ -414,6 +414,9 @@ def test_content_type_and_names(api, app):
         assert (status, out["code"]) == (415, "UNSUPPORTED")
     for ctype in ("application/json; charset=utf-8", "Application/JSON"):
         assert api.raw("POST", "/api/v1/apps", "{}", ctype=ctype)[0] == 422
+    merge = "application/merge-patch+json"
+    assert api.raw("PATCH", f"/api/v1/apps/{app}", "{}", ctype=merge)[0] == 200
+    assert api.raw("POST", "/api/v1/apps", "{}", ctype=merge)[0] == 415
     for name in ("%00", "%ff", "x" * 300, "%2F", ".."):
         assert api.raw("GET", f"/api/v1/apps/{name}")[0] == 404
         assert api.raw("DELETE", f"/api/v1/apps/{name}")[0] == 404
