@@ -17,7 +17,10 @@ static void on_message(lv_ws_conn *w, uint8_t op, lv_slice data) {
   uint8_t *copy = malloc(data.n + 1u);
   if (!copy) abort();
   int err = lv_hub_client_decode(hc->v.gen, encoding, data, copy, &c, &why);
-  if (err)
+  if (err ==
+      LV_E_PROTOCOL) /* a type that means nothing here: what SDKs may say is not ours to end */
+    lv_count(lv__hub_row(hc), LV_C_CONN_PROTOCOL, 1);
+  else if (err)
     lv_ws_fail(w, err, why ? why : lv_err_text(err));
   else if (c.type == LV_HUB_CLIENT_SUBSCRIBE)
     lv__hub_subscribe(hc, &c);

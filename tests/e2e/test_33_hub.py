@@ -318,6 +318,27 @@ def test_since_then_live(server, chan):
     run(go())
 
 
+def test_other_types_are_passed_over(server, chan):
+    """What an SDK may say beyond subscribing ends nothing; what is no message does."""
+    def count():
+        return server.metrics()["lavva_protocol_errors_total"]
+
+    async def go():
+        before = count()
+        async with customer(server, channels=chan, snapshot="false") as c:
+            assert (await c.next())["typ"] == 1
+            for typ in (0, 2, 7, 8, 99):
+                await c.send(typ=typ, chn=chan, val={"x": 1})
+            await c.send(typ=3, chn=chan + "b")
+            assert (await c.next())["typ"] == 4
+            assert count() == before + 5
+            await c.ws.send("no message")
+            with pytest.raises(websockets.ConnectionClosed):
+                await c.next()
+            assert c.ws.close_code == 1007
+    run(go())
+
+
 def test_gap_of_another_epoch(server, chan):
     publish(server, chan, 1)
 
