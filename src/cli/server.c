@@ -181,6 +181,8 @@ static void put_broker(lv_broker *broker, lv_buf *b) {
                  (double)d.disk_bytes);
   lv_metrics_put(b, "lavva_broker_tail_bytes", "gauge", "Newest messages kept in memory",
                  (double)d.tail_bytes);
+  lv_metrics_put(b, "lavva_blocks_bytes", "gauge",
+                 "Memory of records and frames: tail, queues, snapshots", (double)lv_block_bytes());
   lv_metrics_put(b, "lavva_broker_segments", "gauge", "Files of the embedded log",
                  (double)d.segments);
   lv_metrics_put(b, "lavva_broker_channels", "gauge", "Channels of all apps", (double)d.channels);

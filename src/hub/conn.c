@@ -284,6 +284,20 @@ void lv__hub_send(lv__hub_conn *hc, const lv__frame *f, uint32_t msgs, lv_mono s
     drop_unsent(hc, msgs);
 }
 
+void lv__hub_send_alone(lv__hub_conn *hc, const lv__frame *f, uint32_t msgs, lv_mono stamp,
+                        lv_use use) {
+  lv_outq *q = &hc->conn->outq;
+  lv_outq_mark own;
+  if (f->n > LV__HUB_SMALL || (hc->ws && hc->ws->closing) || lv_conn_closing(hc->conn)) {
+    lv__hub_send(hc, f, msgs, stamp, use);
+    return;
+  }
+  lv_outq_mark_end(q, &own); /* not one with what is no message: lv_outq_gone counts frames */
+  memcpy(lv_outq_put(q, f->n, msgs, stamp), f->p, f->n);
+  if (msgs) lv_outq_use(q, use);
+  lv_conn_dirty(hc->conn);
+}
+
 void lv__hub_say(lv__hub_conn *hc, lv_hub_event *e) {
   uint8_t small[4096];
   e->tms = hc->hl->loop->wall.ns / 1000000;

@@ -5,8 +5,9 @@
  *   map    by key, where messages conflate: an entry per key, with the newest message or (conflate)
  *          with none, so that it is known when the key was last sent
  *
- * Entries refer to shared frames. Bounded by the app's queue_messages and queue_bytes (frames,
- * and keys): beyond them the oldest message is dropped, and counted. @thread loop */
+ * Entries refer to shared frames, or have a copy of a small one. Bounded by the app's
+ * queue_messages and queue_bytes (frames, and keys): beyond them the oldest message is dropped, and
+ * counted. @thread loop */
 #include "hub/hub_int.h"
 #include <stdlib.h>
 
@@ -90,9 +91,15 @@ static void count_time(const lv__hub_conn *hc, int64_t ms) {
                        1);
 }
 
+/* What waits for a slow customer may wait long, and should not keep the block that it lies in. */
 static void fill(lv__hold *h, entry *e, const lv__frame *f, const lv_rec *rec, lv_mono stamp) {
   e->f = *f;
-  lv_block_ref(f->block);
+  if (h->sub->hc->conflate_ms || f->n > LV__HUB_SMALL) {
+    lv_block_ref(f->block);
+  } else {
+    e->f.block = lv_block_new(f->n);
+    e->f.p = memcpy(e->f.block->data, f->p, f->n);
+  }
   e->stamp = stamp;
   e->use = lv_use_of(rec);
   e->val_n = lv_rec_val(rec).n;
@@ -116,7 +123,7 @@ static void entry_free(lv__hold *h, entry *e) {
 
 static void send_entry(lv__hold *h, entry *e) {
   lv__hub_sub *sub = h->sub;
-  lv__hub_send(sub->hc, &e->f, 1, e->stamp, e->use);
+  lv__hub_send_alone(sub->hc, &e->f, 1, e->stamp, e->use);
   lv__hub_count_queued(sub, 1, e->val_n);
   count_time(sub->hc, e->tms_ms);
   empty(h, e);
@@ -244,7 +251,7 @@ void lv__hold_give(lv__hub_sub *sub, const lv__frame *f, const lv_rec *rec, lv_m
     return;
   }
   if (!sub->hold && !lv__hub_slow(hc)) {
-    lv__hub_send(hc, f, 1, stamp, lv_use_of(rec));
+    lv__hub_send_alone(hc, f, 1, stamp, lv_use_of(rec));
     lv__hub_count_queued(sub, 1, lv_rec_val(rec).n);
     count_time(hc, time_of(rec, stamp));
     return;

@@ -34,6 +34,7 @@ enum {
   LV__HUB_ID_LEN = 24,
   LV__HUB_PING_MS = 30000,
   LV__HUB_IN_MAX = 64 * 1024, /* a message from a customer */
+  LV__HUB_SMALL = 8 * 1024,   /* a frame that is copied where it would keep a block */
 };
 
 typedef struct lv__hub_loop lv__hub_loop;
@@ -351,6 +352,10 @@ void lv__hub_conn_gone(lv__hub_conn *hc);
 void lv__hub_conn_free(lv__hub_conn *hc);
 /* use: what the msgs messages in it come to when they are delivered. */
 void lv__hub_send(lv__hub_conn *hc, const lv__frame *f, uint32_t msgs, lv_mono stamp, lv_use use);
+/* The same for a frame whose neighbours in its block are not sent to it: a small one by copy, since
+ * a customer who reads slowly would keep a whole block for each. */
+void lv__hub_send_alone(lv__hub_conn *hc, const lv__frame *f, uint32_t msgs, lv_mono stamp,
+                        lv_use use);
 void lv__hub_say(lv__hub_conn *hc, lv_hub_event *e);
 void lv__hub_sent(lv__hub_conn *hc, uint32_t n, lv_mono stamp, lv_use use);
 void lv__hub_drained(lv__hub_conn *hc);

@@ -300,7 +300,7 @@ static bool send_snap(lv__hub_sub *sub) {
       run.n += f->n;
       steps += o->snap->f[o->sent++].use_steps;
     }
-    lv__hub_send(hc, &run, 0, (lv_mono){0}, (lv_use){0, 0});
+    lv__hub_send_alone(hc, &run, 0, (lv_mono){0}, (lv_use){0, 0});
   }
   lv_count(lv__hub_row(hc), LV_C_HUB_REPLAYED, o->sent - begin);
   lv_count(lv__hub_row(hc), LV_C_USE_HISTORY, steps);
@@ -357,7 +357,7 @@ static void run_send(lv__hub_sub *sub, lv__run *r) {
     lv_count(lv__hub_row(sub->hc), LV_C_HUB_REPLAYED, r->n);
     lv_count(lv__hub_row(sub->hc), LV_C_USE_HISTORY, r->use.steps);
   }
-  lv__hub_send(sub->hc, &r->f, r->owed ? r->n : 0, (lv_mono){0}, r->use);
+  lv__hub_send_alone(sub->hc, &r->f, r->owed ? r->n : 0, (lv_mono){0}, r->use);
   *r = (lv__run){0};
 }
 

@@ -817,3 +817,43 @@ def test_tls(server, chan):
             assert (await c.next())["typ"] == 1
             assert val(await c.next()) == 1
     run(go())
+
+
+# ---- memory ----
+
+def raw_customer(s, **q):
+    """Connected, and never read from; little fits into its socket."""
+    k = socket.socket()
+    k.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    k.settimeout(DEADLINE)
+    k.connect(s.http)
+    path = url(s, **q).split(str(s.http[1]), 1)[1]
+    k.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+              "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode())
+    assert b"101" in k.recv(64)
+    return k
+
+
+def small_tail(n=100):
+    return lvconf.doc([lvconf.app(channel_defaults={"snapshot": n})], storage={"tail": "1MiB"})
+
+
+def test_few_messages_of_many_keep_no_blocks(own_server):
+    """A customer who takes a few of a channel's messages, and none from its socket, has a queue of
+    what it is owed, not of all that lay beside it."""
+    s = own_server(config=small_tail()).start()
+    with raw_customer(s, channels="a", keys="few", snapshot="false"):
+        for _ in range(1000):   # the kernel takes some 3 MB of them
+            publish(s, "a", b"x" * 7000, key="few")
+            publish(s, "a", b"y" * 56000, key="many")
+        m = s.metrics()
+        assert m["lavva_hub_pending_messages"] > 300
+        assert m["lavva_blocks_bytes"] < 12 << 20
+
+
+def test_snapshots_that_grow_by_one_are_packed(own_server):
+    s = own_server(config=small_tail(400)).start()
+    for i in range(400):
+        publish(s, "a", i)
+        s.get(f"/snapshot?channels=a&apiKey={s.key}")
+    assert s.metrics()["lavva_blocks_bytes"] < 8 << 20
