@@ -328,7 +328,10 @@ static uint16_t judge(http *h, lv_route_match *m) {
   const lv_http_req *req = &h->call->req;
   bool expects = req->minor >= 1 && lv_http_header_find(req, LV_SLICE("Expect"));
   int rc = lv_router_find(h->server->router, req->method, req->path, m);
-  h->call->priv->open = m->open;
+  /* A path of nobody's is open, too: a page whose base address is wrong should be able to see so.
+   */
+  h->call->priv->open =
+      m->open || (rc == LV_E_NOT_FOUND && !lv_slice_starts(req->path, LV_SLICE("/api/")));
   if (req->path.n + req->query.n > h->server->target_max) return 414;
   if (req->method == LV_HTTP_OTHER) return 501;
   if (expects && !req->expect_continue) return 417;
