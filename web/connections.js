@@ -17,7 +17,8 @@ function by(name, labels) {
 const rate = v => (Number.isFinite(v) ? `${short(v)}/s` : "–");
 
 export function connections(main) {
-  const boxes = ["connections", "drops", "rejections", "consumers", "loops"].map(id => h("section.card", { id: `c-${id}` }));
+  const names = { connections: "Open connections", drops: "Message drops", rejections: "Refused publishes", consumers: "Consumers", loops: "The process" };
+  const boxes = Object.entries(names).map(([id, name]) => h("section.card", { id: `c-${id}`, "aria-label": name }));
   main.append(h("div.head", null, h("h1", null, "Connections")), h("div.columns", null, boxes));
   const [conns, drops, rejections, consumers, loops] = boxes;
 

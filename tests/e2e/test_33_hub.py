@@ -796,7 +796,9 @@ def test_errors_before_a_handler_are_open(server, chan):
         got = ask("GET", path + chan, Authorization="Bearer " + server.key)
         assert got[:2] == (426, "*")
     assert ask("PUT", "/api/v1/apps")[:2] == (405, None)
-    assert ask("GET", "/nowhere")[:2] == (404, None)
+    got = ask("GET", "/nowhere")      # a wrong base address shows itself
+    assert got[:2] == (404, "*") and json.loads(got[2])["code"] == "NOT_FOUND"
+    assert ask("GET", "/api/v1/nowhere")[:2] == (404, None)
 
 
 def test_snapshot_is_fresh(server, chan):
