@@ -588,7 +588,8 @@ def test_restart(page, instance, load):
     instance.start()
     page.until(lambda: page.find("#status.up"), "it is back", 40)
     page.until(lambda: kpi(page, "gateway-in") > 0, "rates again", 40)
-    assert kpi(page, "gateway-in") < 1000
+    # What the publisher held back meanwhile comes at once; then the rate is what it was.
+    page.until(lambda: 50 < kpi(page, "gateway-in") < 1000, "the rate of before", 40)
     page.d.get_log("browser")           # the browser's own lines about requests that failed
 
 
