@@ -391,8 +391,11 @@ def test_usage(page, instance):
     page.open("usage")
     Select(page.one("#span")).select_by_visible_text("Last hour")
     page.until(lambda: page.find("#usage .bar-col"), "columns")
-    cells = [td.text for td in page.find("#usage tbody td")]
-    assert cells[0] == "dev" and int(cells[1].replace(",", "")) >= before["messages_in"] + 3
+
+    def counted():
+        cells = [td.text for td in page.find("#usage tbody td")]
+        return cells[0] == "dev" and int(cells[1].replace(",", "")) >= before["messages_in"] + 3
+    page.until(counted, "the three messages", 30)
     for span in ("Last 24 hours", "Last 30 days"):
         Select(page.one("#span")).select_by_visible_text(span)
         page.until(lambda s=span: page.text("#usage caption") == s, span)
